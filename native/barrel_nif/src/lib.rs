@@ -1,0 +1,1 @@
+//! The boundary between the BEAM and `barrel_quic`.

@@ -1,0 +1,11 @@
+//! The outside world of a barrel_p2p node: authenticated QUIC links.
+#![forbid(unsafe_code)]
+
+pub mod certs;
+pub mod hello;
+pub mod identity;
+pub mod lease;
+pub mod name;
+pub mod repeats;
+pub mod tls;
+pub mod trust;
