@@ -33,7 +33,7 @@
 -module(barrel_p2p_nif).
 
 %% Library
--export([build_info/0, log_attach/1, log_drain/0, log_level/1]).
+-export([build_info/0, load/1, log_attach/1, log_drain/0, log_level/1]).
 %% Identity and trust
 -export([
     generate_keypair/0,
@@ -139,6 +139,12 @@
 %% @doc What was built: `#{name, version, kind => native | stub, rustc, features}'.
 -spec build_info() -> map().
 build_info() -> not_loaded().
+
+%% @doc Loads the library `File' (its name without `.so'); for `barrel_p2p_native' only.
+%% The one function with a body of its own: `erlang:load_nif/2' serves the module
+%% that calls it. The native version answers `already_loaded'.
+-spec load(File :: string()) -> ok | already_loaded | {error, {atom(), string()}}.
+load(File) -> erlang:load_nif(File, 0).
 
 %% @doc Makes `Pid' the receiver of `{barrel_p2p, log, ready}'.
 -spec log_attach(pid()) -> ok.
