@@ -111,8 +111,6 @@ load(File) ->
             stick();
         already_loaded ->
             ok;
-        {error, {reload, _}} ->
-            ok;
         {error, {Kind, Text}} ->
             case erl_prim_loader:read_file_info(Base ++ ".so") of
                 error -> {error, {not_found, Base ++ ".so"}};
@@ -123,10 +121,8 @@ load(File) ->
 %% A reload of the module would take its native functions away, and with them
 %% every distribution channel of this node.
 stick() ->
-    case code:stick_mod(barrel_p2p_nif) of
-        true -> ok;
-        ok -> ok
-    end.
+    _ = code:stick_mod(barrel_p2p_nif),
+    ok.
 
 check_functions(File, Options) ->
     case missing() of

@@ -144,7 +144,11 @@ build_info() -> not_loaded().
 %% The one function with a body of its own: `erlang:load_nif/2' serves the module
 %% that calls it. The native version answers `already_loaded'.
 -spec load(File :: string()) -> ok | already_loaded | {error, {atom(), string()}}.
-load(File) -> erlang:load_nif(File, 0).
+load(File) ->
+    case erlang:load_nif(File, 0) of
+        {error, {reload, _}} -> already_loaded;
+        Result -> Result
+    end.
 
 %% @doc Makes `Pid' the receiver of `{barrel_p2p, log, ready}'.
 -spec log_attach(pid()) -> ok.
@@ -310,5 +314,6 @@ dist_close(_Stream) -> not_loaded().
 %%% Internal
 %%%===================================================================
 
--spec not_loaded() -> no_return().
+%% `term()', not `no_return()': dialyzer must believe that native functions return.
+-spec not_loaded() -> term().
 not_loaded() -> erlang:nif_error(native_not_loaded).
