@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+
+.DEFAULT_GOAL := help
+.PHONY: help setup toolchain build lint test bench demo otp27 otp29 package clean
+
+help: ## this list
+	@grep -E '^[a-z0-9]+:.*##' Makefile | sed 's/:.*## /|/' | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+
+setup: ## install the Debian packages that are missing (sudo when not root)
+	@sh tools/setup.sh
+
+toolchain: ## find a Rust toolchain, or install one with rustup for this user
+	@sh tools/toolchain.sh
+
+build: ## compile Rust and Erlang
+	@rebar3 compile
+
+lint: ## rustfmt, clippy, rustdoc, compiler warnings, xref, dialyzer, edoc, sh -n
+	@sh tools/lint.sh
+
+test: setup toolchain ## everything: setup, toolchain, lint, cargo, eunit, ct
+	@bash tools/test_all.sh
+
+bench: setup toolchain build ## round trips, messages and bulk beside inet_tcp and inet_tls
+	@bash bench/run.sh
+
+demo: setup toolchain build ## three nodes on this machine, narrated
+	@bash examples/demo/run.sh
+
+otp27: setup toolchain build ## eunit and ct on OTP 27 (needs root)
+	@bash tools/otp_root.sh 27
+
+otp29: setup toolchain build ## eunit and ct on OTP 29 (needs root)
+	@bash tools/otp_root.sh 29
+
+package: ## a Hex package in _build/package
+	@sh tools/package.sh
+
+clean: ## remove what was built
+	@rm -rf _build target priv/barrel_p2p_nif.so
