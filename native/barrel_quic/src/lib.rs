@@ -2,8 +2,10 @@
 #![forbid(unsafe_code)]
 
 pub mod certs;
+pub mod fsutil;
 pub mod hello;
 pub mod identity;
+pub mod keydir;
 pub mod lease;
 pub mod name;
 pub mod repeats;
