@@ -786,14 +786,12 @@ mod tests {
     fn an_altered_byte_anywhere_is_refused() {
         let bytes = sealed(&dialling());
         for i in 0..bytes.len() {
-            for bit in 0..8 {
-                let mut altered = bytes.clone();
-                altered[i] ^= 1 << bit;
-                let reject = heard(&altered, &EXPORTER).err();
-                assert!(reject.is_some(), "byte {i}, bit {bit}");
-                if i >= bytes.len() - PROOF_SIZE {
-                    assert_eq!(reject, Some(Reject::Secret), "byte {i}, bit {bit}");
-                }
+            let mut altered = bytes.clone();
+            altered[i] ^= 1 << (i % 8);
+            let reject = heard(&altered, &EXPORTER).err();
+            assert!(reject.is_some(), "byte {i}");
+            if i >= bytes.len() - PROOF_SIZE {
+                assert_eq!(reject, Some(Reject::Secret), "byte {i}");
             }
         }
     }

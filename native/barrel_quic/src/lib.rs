@@ -1,13 +1,46 @@
 //! The outside world of a barrel_p2p node: authenticated QUIC links.
+//!
+//! A node has one [`endpoint`]: one UDP socket, one I/O thread. To each peer it
+//! keeps one *link*, a QUIC connection whose two ends have proven an Ed25519
+//! key and the cluster secret in a [`hello`] before anything else passed. A
+//! link carries *streams*, each with a tag that says what it is for.
+//!
+//! ```text
+//! seam      what the layers above see: links, streams, no QUIC type
+//!   channel   whole packets over one stream, with bounded queues
+//!     frame     packets on a byte stream
+//! endpoint  socket, I/O thread, life
+//!   gate      which incoming connections may start a handshake
+//!   hub       dialling, admission, opening
+//!     handshake  the exchange of hellos       links  which link serves whom
+//!   link      one connection and its streams
+//!     stream    one stream, byte by byte
+//!   socket    UDP under quinn
+//! hello, identity, keydir, trust, certs, tls, name, lease: what is proven, and
+//!   where it is kept
+//! watch     no panic is swallowed      repeats  no log is flooded
+//! ```
 #![forbid(unsafe_code)]
 
 pub mod certs;
+pub mod channel;
+pub mod endpoint;
+pub mod frame;
 pub mod fsutil;
+pub mod gate;
+mod handshake;
 pub mod hello;
+mod hub;
 pub mod identity;
 pub mod keydir;
 pub mod lease;
+mod link;
+pub mod links;
 pub mod name;
 pub mod repeats;
+pub mod seam;
+pub mod socket;
+pub mod stream;
 pub mod tls;
 pub mod trust;
+pub mod watch;

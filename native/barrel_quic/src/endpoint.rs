@@ -1,0 +1,484 @@
+//! The endpoint of one node: its socket, its I/O thread, its life.
+//!
+//! One thread named `barrel io` runs everything of this crate that touches the
+//! network, on a tokio runtime of its own. Others talk to it through
+//! [`Endpoint`], whose calls hand a task to that runtime and return.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::mpsc as std_mpsc;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant, SystemTime};
+
+use parking_lot::Mutex;
+use quinn::{AsyncTimer, AsyncUdpSocket, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, Runtime, TransportConfig, VarInt};
+use quinn_proto::HashedConnectionIdGenerator;
+use ring::hmac;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use crate::certs::{self, TlsMaterial};
+use crate::gate::{Gate, Verdict};
+use crate::hub::Hub;
+use crate::identity::Identity;
+use crate::name::PeerName;
+use crate::seam::{LinkEnd, LinkStats, OpenError, OpenRequest, Peer, Upper};
+use crate::socket::{self, EndpointSocket};
+use crate::stream::Stream;
+use crate::tls;
+use crate::trust::TrustStore;
+use crate::watch::watched;
+
+/// Streams of a peer at once on one link. QUIC keeps a table entry for each.
+const MAX_STREAMS: u32 = 128;
+
+/// How often the age of the certificate is looked at.
+const CERTIFICATE_CHECK: Duration = Duration::from_secs(12 * 3600);
+
+/// First guess of a round trip; three of them pass before the first packet is
+/// repeated. RFC 9002 says 333 ms, for the whole Internet with its slow edges.
+const INITIAL_RTT: Duration = Duration::from_millis(100);
+
+/// Everything an endpoint needs to start.
+pub struct Config {
+    /// Node name of a member, host part of a client.
+    pub name: PeerName,
+    /// The key of this node.
+    pub identity: Arc<Identity>,
+    /// Grows with every start.
+    pub incarnation: u64,
+    /// Certificate and key for TLS.
+    pub tls: TlsMaterial,
+    /// Where the certificate came from, to renew it; `None` if it is in memory.
+    pub cert_dir: Option<PathBuf>,
+    /// Who is trusted.
+    pub trust: Arc<TrustStore>,
+    /// Address to bind; `None` is every address of both IP versions.
+    pub ip: Option<IpAddr>,
+    /// Ports to try, in order; 0 is any free port.
+    pub ports: Vec<u16>,
+    /// Accept connections.
+    pub listen: bool,
+    /// Bound on each of TLS and hello.
+    pub handshake_timeout: Duration,
+    /// Interval of keep-alive packets on a silent link.
+    pub keep_alive: Duration,
+    /// Silence after which a link is dead.
+    pub idle_timeout: Duration,
+    /// Bytes sent and not acknowledged, per link.
+    pub send_window: u64,
+    /// Bytes received and not taken, per stream; four times as much per link.
+    pub receive_window: u32,
+    /// Largest datagram tried, bytes of UDP payload.
+    pub max_datagram: u16,
+    /// I/O threads.
+    pub threads: usize,
+}
+
+/// Why an endpoint did not start. Nothing is left running.
+#[derive(Debug)]
+pub enum StartError {
+    /// No port of the list could be bound.
+    Bind(socket::BindError),
+    /// The operating system refused a thread, a runtime or a socket option.
+    System(std::io::Error),
+    /// The certificate cannot be used.
+    Tls(String),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bind(error) => write!(f, "{error}"),
+            Self::System(error) => write!(f, "the system refused: {error}"),
+            Self::Tls(cause) => write!(f, "TLS: {cause}"),
+        }
+    }
+}
+
+/// A running endpoint. Dropping it closes it without goodbye; see
+/// [`shut_down`](Self::shut_down).
+pub struct Endpoint {
+    hub: Arc<Hub>,
+    runtime: Handle,
+    address: SocketAddr,
+    small_buffer: Option<usize>,
+    /// Guards the sender that keeps the I/O thread running.
+    running: Mutex<Option<mpsc::Sender<()>>>,
+}
+
+type Started = (Arc<Hub>, Handle, SocketAddr, Option<usize>);
+
+impl Endpoint {
+    /// Binds the socket and starts the I/O thread.
+    ///
+    /// # Errors
+    /// Nothing is left running.
+    pub fn start(config: Config, upper: Arc<dyn Upper>) -> Result<Self, StartError> {
+        let (tell, started) = std_mpsc::sync_channel(1);
+        let (running, stop) = mpsc::channel(1);
+        std::thread::Builder::new()
+            .name("barrel io".into())
+            .spawn(move || io_thread(&config, upper, &tell, stop))
+            .map_err(StartError::System)?;
+        let (hub, runtime, address, small_buffer) = started
+            .recv()
+            .map_err(|_| StartError::System(std::io::Error::other("the I/O thread died")))??;
+        Ok(Self { hub, runtime, address, small_buffer, running: Mutex::new(Some(running)) })
+    }
+
+    /// Where the socket is bound.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Bytes of the socket buffers, when the system gave less than asked for.
+    pub fn small_buffer(&self) -> Option<usize> {
+        self.small_buffer
+    }
+
+    /// Opens a tagged stream. `started` gets the stream before its first event,
+    /// or `done` the error; both are called on the I/O thread.
+    pub fn open(
+        &self,
+        request: OpenRequest,
+        started: impl Fn(Stream, &Peer) + Send + Sync + 'static,
+        failed: impl FnOnce(OpenError) + Send + 'static,
+    ) {
+        let hub = Arc::clone(&self.hub);
+        let mut failing = Failing(Some(failed));
+        self.runtime.spawn(async move {
+            match watched("open", hub.open(&request, started)).await {
+                Ok(Ok(())) => failing.disarm(),
+                Ok(Err(error)) => failing.fail(error),
+                Err(_) => failing.fail(OpenError::Link(LinkEnd::Panicked)),
+            }
+        });
+    }
+
+    /// Figures of every link.
+    pub fn links(&self) -> Vec<LinkStats> {
+        self.hub.stats()
+    }
+
+    /// Streams send what was taken, links say goodbye, the socket closes and
+    /// the I/O thread ends. Waits for this, at most about `grace`. Only the
+    /// first call does anything.
+    pub fn shut_down(&self, grace: Duration) {
+        let Some(running) = self.running.lock().take() else {
+            return;
+        };
+        let hub = Arc::clone(&self.hub);
+        let (tell, done) = std_mpsc::sync_channel(1);
+        self.runtime.spawn(async move {
+            // A panic is logged; the thread must end all the same.
+            let _ = watched("shutdown", hub.shut_down(grace)).await;
+            drop(running);
+            // Nobody waits any more if this took too long.
+            let _ = tell.try_send(());
+        });
+        // The bound holds even if the I/O thread is stuck.
+        let _ = done.recv_timeout(grace + Duration::from_millis(50));
+    }
+}
+
+/// Tells that an open failed, also when its task is dropped with the runtime.
+struct Failing<F: FnOnce(OpenError)>(Option<F>);
+
+impl<F: FnOnce(OpenError)> Failing<F> {
+    fn disarm(&mut self) {
+        self.0 = None;
+    }
+
+    fn fail(&mut self, error: OpenError) {
+        if let Some(failed) = self.0.take() {
+            failed(error);
+        }
+    }
+}
+
+impl<F: FnOnce(OpenError)> Drop for Failing<F> {
+    fn drop(&mut self) {
+        self.fail(OpenError::Closed);
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+fn io_thread(
+    config: &Config,
+    upper: Arc<dyn Upper>,
+    tell: &std_mpsc::SyncSender<Result<Started, StartError>>,
+    mut stop: mpsc::Receiver<()>,
+) {
+    let runtime = match build_runtime(config.threads) {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let _ = tell.send(Err(StartError::System(error)));
+            return;
+        }
+    };
+    runtime.block_on(async {
+        match begin(config, Arc::clone(&upper)) {
+            Ok((started, serve)) => {
+                if tell.send(Ok(started)).is_err() {
+                    return;
+                }
+                tokio::select! {
+                    reason = serve => upper.failed(&reason),
+                    _ = stop.recv() => {}
+                }
+            }
+            Err(error) => {
+                let _ = tell.send(Err(error));
+            }
+        }
+    });
+    // Tasks of the pool may be in a file operation; they end by themselves.
+    runtime.shutdown_background();
+}
+
+fn build_runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = if threads > 1 {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(threads);
+        builder
+    } else {
+        tokio::runtime::Builder::new_current_thread()
+    };
+    builder.enable_io().enable_time().thread_name("barrel io").max_blocking_threads(4).build()
+}
+
+/// Starts everything; answers what the caller needs and the task that ends
+/// only when the endpoint fails.
+fn begin(
+    config: &Config,
+    upper: Arc<dyn Upper>,
+) -> Result<(Started, impl Future<Output = String> + use<>), StartError> {
+    let bound = socket::bind(config.ip, &config.ports).map_err(StartError::Bind)?;
+    let (address, small_buffer) = (bound.address, bound.small_buffer);
+    let socket = EndpointSocket::new(bound, config.max_datagram).map_err(StartError::System)?;
+    let transport = Arc::new(transport(config));
+    let tls_error = |error: tls::TlsSetupError| StartError::Tls(error.to_string());
+    let server = if config.listen {
+        Some(server_config(&config.tls, &transport).map_err(tls_error)?)
+    } else {
+        None
+    };
+    let client = client_config(&config.tls, &transport).map_err(tls_error)?;
+    let quinn = quinn::Endpoint::new_with_abstract_socket(
+        endpoint_config(config),
+        server,
+        Arc::new(socket),
+        Arc::new(WatchedRuntime),
+    )
+    .map_err(StartError::System)?;
+    let hub = Hub::new(config, quinn, client, upper);
+    if let Some(dir) = &config.cert_dir {
+        let renewal = Renewal {
+            hub: Arc::downgrade(&hub),
+            dir: dir.clone(),
+            listen: config.listen,
+            transport,
+        };
+        tokio::spawn(renewal.run(config.tls.not_after));
+    }
+    let serve = {
+        let hub = Arc::clone(&hub);
+        async move {
+            match watched("accept", accept(hub)).await {
+                Ok(()) => "the UDP socket failed".to_owned(),
+                Err(_) => "the accept task panicked".to_owned(),
+            }
+        }
+    };
+    Ok(((hub, Handle::current(), address, small_buffer), serve))
+}
+
+fn endpoint_config(config: &Config) -> EndpointConfig {
+    // Both keys survive a restart: packets for a connection of the process
+    // before get a stateless reset that its peer believes (RFC 9000 section
+    // 10.3), so the peer learns of the restart from its own next packet.
+    let reset = hmac::Key::new(hmac::HMAC_SHA256, &config.identity.derive(b"stateless reset"));
+    let ids = config.identity.derive(b"connection ids");
+    let id_key = u64::from_le_bytes(std::array::from_fn(|n| ids[n]));
+    let mut endpoint = EndpointConfig::new(Arc::new(reset));
+    endpoint.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)));
+    // Refuses only sizes under 1200, which the configuration excludes.
+    let _ = endpoint.max_udp_payload_size(config.max_datagram.max(1472));
+    endpoint
+}
+
+fn transport(config: &Config) -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    let mut mtu = MtuDiscoveryConfig::default();
+    mtu.upper_bound(config.max_datagram);
+    transport
+        .max_idle_timeout(Some(IdleTimeout::try_from(config.idle_timeout).unwrap_or(VarInt::MAX.into())))
+        .keep_alive_interval(Some(config.keep_alive))
+        .initial_rtt(INITIAL_RTT)
+        .mtu_discovery_config(Some(mtu))
+        .send_window(config.send_window)
+        .stream_receive_window(VarInt::from_u32(config.receive_window))
+        .receive_window(VarInt::from_u32(config.receive_window.saturating_mul(4)))
+        .max_concurrent_bidi_streams(VarInt::from_u32(MAX_STREAMS))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .datagram_receive_buffer_size(None);
+    transport
+}
+
+fn server_config(
+    material: &TlsMaterial,
+    transport: &Arc<TransportConfig>,
+) -> Result<quinn::ServerConfig, tls::TlsSetupError> {
+    let mut server = quinn::ServerConfig::with_crypto(tls::server_crypto(material)?);
+    server
+        .transport_config(Arc::clone(transport))
+        .max_incoming(crate::gate::MAX_HANDSHAKES)
+        .incoming_buffer_size(16 << 10)
+        .incoming_buffer_size_total(4 << 20);
+    Ok(server)
+}
+
+fn client_config(
+    material: &TlsMaterial,
+    transport: &Arc<TransportConfig>,
+) -> Result<quinn::ClientConfig, tls::TlsSetupError> {
+    let mut client = quinn::ClientConfig::new(tls::client_crypto(material)?);
+    client.transport_config(Arc::clone(transport));
+    Ok(client)
+}
+
+/// Accepts connections until the socket fails.
+async fn accept(hub: Arc<Hub>) {
+    let mut gate = Gate::default();
+    let (tell, mut over) = mpsc::unbounded_channel();
+    loop {
+        let incoming = tokio::select! {
+            Some(ticket) = over.recv() => {
+                gate.ended(ticket);
+                continue;
+            }
+            incoming = hub.quinn.accept() => incoming,
+        };
+        let Some(incoming) = incoming else {
+            return;
+        };
+        match gate.judge(hub.now(), incoming.remote_address_validated()) {
+            Verdict::Admit => {}
+            Verdict::Retry => {
+                // Fails for a validated address only, which is not sent here.
+                let _ = incoming.retry();
+                continue;
+            }
+            Verdict::Ignore => {
+                incoming.ignore();
+                continue;
+            }
+        }
+        let Ok(connecting) = incoming.accept() else {
+            continue; // a first packet that was no QUIC after all
+        };
+        let ticket = gate.ticket();
+        let (hub, tell) = (Arc::clone(&hub), Ticket { ticket, over: tell.clone() });
+        let task = tokio::spawn(async move {
+            let _ticket = tell;
+            // A panic is logged, and the connection closes with the future.
+            let _ = watched("handshake", hub.welcome(connecting)).await;
+        });
+        gate.began(ticket, task.abort_handle());
+    }
+}
+
+/// Gives its place at the gate back, also when the task is aborted. The queue
+/// behind it is bounded by the number of handshakes.
+struct Ticket {
+    ticket: u64,
+    over: mpsc::UnboundedSender<u64>,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        // Nobody counts any more when the endpoint is gone.
+        let _ = self.over.send(self.ticket);
+    }
+}
+
+/// Replaces the certificate before it expires, for all later connections.
+struct Renewal {
+    hub: Weak<Hub>,
+    dir: PathBuf,
+    listen: bool,
+    transport: Arc<TransportConfig>,
+}
+
+impl Renewal {
+    async fn run(self, mut not_after: SystemTime) {
+        loop {
+            tokio::time::sleep(CERTIFICATE_CHECK).await;
+            let dir = self.dir.clone();
+            let loaded = tokio::task::spawn_blocking(move || {
+                certs::load_or_generate(&dir, SystemTime::now())
+            })
+            .await;
+            let Some(hub) = self.hub.upgrade() else {
+                return;
+            };
+            match loaded {
+                Ok(Ok(material)) if material.not_after != not_after => {
+                    not_after = material.not_after;
+                    self.install(&hub, &material);
+                }
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => tracing::warn!(cause = %error, "the certificate was not renewed"),
+                Err(_) => tracing::error!("the renewal of the certificate panicked"),
+            }
+        }
+    }
+
+    fn install(&self, hub: &Hub, material: &TlsMaterial) {
+        let configs =
+            (server_config(material, &self.transport), client_config(material, &self.transport));
+        match configs {
+            (Ok(server), Ok(client)) => {
+                if self.listen {
+                    hub.quinn.set_server_config(Some(server));
+                }
+                *hub.client.lock() = client;
+                tracing::info!("the certificate was renewed");
+            }
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::warn!(cause = %error, "the renewed certificate cannot be used");
+            }
+        }
+    }
+}
+
+/// tokio under quinn, with quinn's own tasks watched: a panic in one of them
+/// poisons its connection, which then ends for everybody who uses it.
+#[derive(Debug)]
+struct WatchedRuntime;
+
+impl Runtime for WatchedRuntime {
+    fn new_timer(&self, at: Instant) -> Pin<Box<dyn AsyncTimer>> {
+        quinn::TokioRuntime.new_timer(at)
+    }
+
+    fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        tokio::spawn(watched("quinn", future));
+    }
+
+    fn wrap_udp_socket(&self, socket: std::net::UdpSocket) -> std::io::Result<Arc<dyn AsyncUdpSocket>> {
+        quinn::TokioRuntime.wrap_udp_socket(socket)
+    }
+
+    fn now(&self) -> Instant {
+        quinn::TokioRuntime.now()
+    }
+}

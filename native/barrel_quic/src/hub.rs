@@ -1,0 +1,486 @@
+//! The hub: what all tasks of one endpoint share. It dials, admits and opens.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use quinn::{ClientConfig, Connection, ConnectionError, RecvStream, SendStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::handshake::{self, Failure, Own};
+use crate::hello::{Proven, Role, Secret};
+use crate::identity::Identity;
+use crate::link::{Link, end_of};
+use crate::links::LinkTable;
+use crate::name::{NodeName, PeerName};
+use crate::repeats::Repeats;
+use crate::seam::{
+    Code, LinkEnd, LinkId, LinkStats, OpenError, OpenRequest, Peer, SecretRequest, Upper,
+};
+use crate::stream::Stream;
+use crate::trust::TrustStore;
+use crate::watch::{guarded, watched};
+
+/// Feature bits this version has: none yet.
+const FEATURES: u64 = 0;
+
+/// Delay before the next address of a peer is tried beside the ones under way
+/// (the Connection Attempt Delay of RFC 8305).
+const NEXT_ADDRESS: Duration = Duration::from_millis(250);
+
+/// How long a displaced link may take to tell its streams.
+const DISPLACE: Duration = Duration::from_secs(1);
+
+/// Server name in the TLS hello. It says nothing: names are proven later.
+const SERVER_NAME: &str = "barrel-p2p";
+
+pub(crate) struct Hub {
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) name: PeerName,
+    pub(crate) incarnation: u64,
+    pub(crate) trust: Arc<TrustStore>,
+    pub(crate) handshake_timeout: Duration,
+    pub(crate) quinn: quinn::Endpoint,
+    pub(crate) upper: Arc<dyn Upper>,
+    /// Guards the configuration of new dials, replaced when the certificate is.
+    pub(crate) client: Mutex<ClientConfig>,
+    /// Guards the links and the dials under way.
+    table: Mutex<Table>,
+    /// Guards the memory of what was reported lately.
+    reports: Mutex<Repeats>,
+    started: Instant,
+    closing: AtomicBool,
+}
+
+struct Table {
+    links: LinkTable,
+    live: BTreeMap<LinkId, Arc<Link>>,
+    /// Who waits for a link to a member that is being dialled.
+    dials: BTreeMap<NodeName, Vec<oneshot::Sender<Result<Arc<Link>, OpenError>>>>,
+}
+
+/// What the dialler of one link needs.
+#[derive(Clone)]
+struct Target {
+    name: NodeName,
+    secret: Secret,
+}
+
+impl Hub {
+    pub(crate) fn new(
+        config: &crate::endpoint::Config,
+        quinn: quinn::Endpoint,
+        client: ClientConfig,
+        upper: Arc<dyn Upper>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            identity: Arc::clone(&config.identity),
+            name: config.name.clone(),
+            incarnation: config.incarnation,
+            trust: Arc::clone(&config.trust),
+            handshake_timeout: config.handshake_timeout,
+            quinn,
+            upper,
+            client: Mutex::new(client),
+            table: Mutex::new(Table {
+                links: LinkTable::new(config.identity.public()),
+                live: BTreeMap::new(),
+                dials: BTreeMap::new(),
+            }),
+            reports: Mutex::new(Repeats::new(Duration::from_secs(60), 256)),
+            started: Instant::now(),
+            closing: AtomicBool::new(false),
+        })
+    }
+
+    /// Time since this endpoint started.
+    pub(crate) fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    pub(crate) fn stats(&self) -> Vec<LinkStats> {
+        let links: Vec<Arc<Link>> = self.table.lock().live.values().cloned().collect();
+        links.iter().map(|link| link.stats()).collect()
+    }
+
+    // Opening
+
+    /// Opens a stream over the link to that member, dialling it when there is
+    /// none. `started` is told the stream before any of its events.
+    pub(crate) async fn open(
+        self: &Arc<Self>,
+        request: &OpenRequest,
+        started: impl Fn(Stream, &Peer),
+    ) -> Result<(), OpenError> {
+        match timeout(request.timeout, self.open_in_time(request, started)).await {
+            Ok(result) => result,
+            Err(_) => Err(OpenError::Timeout),
+        }
+    }
+
+    async fn open_in_time(
+        self: &Arc<Self>,
+        request: &OpenRequest,
+        started: impl Fn(Stream, &Peer),
+    ) -> Result<(), OpenError> {
+        loop {
+            let (link, known) = self.link_to(request).await?;
+            let opened = link
+                .open(request.tag, Arc::clone(&request.events), |stream| started(stream, &link.peer))
+                .await;
+            match opened {
+                // The link was known before and has died or is given up: the
+                // peer may have been restarted. Only a new link can tell.
+                Err(OpenError::Link(_)) if known => self.table.lock().links.drain(link.id),
+                result => return result,
+            }
+        }
+    }
+
+    /// The link to use, and whether it existed before.
+    async fn link_to(
+        self: &Arc<Self>,
+        request: &OpenRequest,
+    ) -> Result<(Arc<Link>, bool), OpenError> {
+        let waiting = {
+            let mut table = self.table.lock();
+            if self.closing.load(Ordering::Acquire) {
+                return Err(OpenError::Closed);
+            }
+            if let Some(link) = table.preferred(&request.name) {
+                return Ok((link, true));
+            }
+            if request.addresses.is_empty() && !table.dials.contains_key(&request.name) {
+                return Err(OpenError::NoAddress);
+            }
+            let (tell, waiting) = oneshot::channel();
+            if let Some(dial) = table.dials.get_mut(&request.name) {
+                dial.push(tell);
+            } else {
+                let secret = Secret::new(request.secret.clone()).ok_or(OpenError::NoSecret)?;
+                let target = Target { name: request.name.clone(), secret };
+                table.dials.insert(request.name.clone(), vec![tell]);
+                tokio::spawn(Arc::clone(self).dial(target, request.addresses.clone()));
+            }
+            waiting
+        };
+        match waiting.await {
+            Ok(Ok(link)) => Ok((link, false)),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(OpenError::Closed),
+        }
+    }
+
+    // Dialling
+
+    /// Dials a member and tells everybody who waits for it.
+    async fn dial(self: Arc<Self>, target: Target, addresses: Vec<SocketAddr>) {
+        let dialling = timeout(self.handshake_timeout, self.race(&target, &addresses));
+        let result = match watched("dial", dialling).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(OpenError::Unreachable(addresses)),
+            Err(_) => Err(OpenError::Link(LinkEnd::Panicked)),
+        };
+        let (waiting, link) = {
+            let mut table = self.table.lock();
+            (table.dials.remove(&target.name).unwrap_or_default(), table.preferred(&target.name))
+        };
+        // A link that the peer dialled meanwhile serves as well.
+        let result = link.map_or(result, Ok);
+        for tell in waiting {
+            // Whoever gave up waiting does not want to know.
+            let _ = tell.send(result.clone());
+        }
+    }
+
+    /// Tries the addresses side by side, each a little later than the one before.
+    async fn race(
+        self: &Arc<Self>,
+        target: &Target,
+        addresses: &[SocketAddr],
+    ) -> Result<Arc<Link>, OpenError> {
+        let mut attempts = JoinSet::new();
+        let mut left = addresses.iter();
+        let mut worst = OpenError::Unreachable(addresses.to_vec());
+        loop {
+            let next = left.next();
+            if let Some(address) = next {
+                let (hub, target) = (Arc::clone(self), target.clone());
+                attempts.spawn(hub.attempt(target, *address));
+            }
+            tokio::select! {
+                Some(ended) = attempts.join_next() => match ended {
+                    Ok(Ok(link)) => return Ok(link),
+                    // An answer says more than silence.
+                    Ok(Err(OpenError::Unreachable(_))) => {}
+                    Ok(Err(error)) => worst = error,
+                    Err(_) => worst = OpenError::Link(LinkEnd::Panicked),
+                },
+                () = sleep(NEXT_ADDRESS), if left.len() > 0 => {}
+            }
+            if attempts.is_empty() && left.len() == 0 {
+                return Err(worst);
+            }
+        }
+    }
+
+    async fn attempt(self: Arc<Self>, target: Target, address: SocketAddr) -> Result<Arc<Link>, OpenError> {
+        let config = self.client.lock().clone();
+        let connecting = self
+            .quinn
+            .connect_with(config, address, SERVER_NAME)
+            .map_err(|error| OpenError::Handshake(error.to_string()))?;
+        let conn = connecting.await.map_err(|error| match error {
+            ConnectionError::TimedOut => OpenError::Unreachable(vec![address]),
+            ConnectionError::ApplicationClosed(_) => match end_of(&error) {
+                LinkEnd::PeerClosed(code) => OpenError::RefusedByPeer(code),
+                _ => OpenError::Unreachable(vec![address]),
+            },
+            other => OpenError::Handshake(other.to_string()),
+        })?;
+        match self.greet(&conn, &target).await {
+            Ok(link) => Ok(link),
+            Err(failure) => {
+                let code = failure.code();
+                self.refuse(&conn, &failure, Some(&target.name));
+                Err(match failure {
+                    Failure::Ended(LinkEnd::PeerClosed(code)) => OpenError::RefusedByPeer(code),
+                    Failure::Ended(end) => OpenError::Link(end),
+                    _ => OpenError::RefusedHere(code),
+                })
+            }
+        }
+    }
+
+    /// The dialler's part of the exchange of hellos.
+    async fn greet(self: &Arc<Self>, conn: &Connection, target: &Target) -> Result<Arc<Link>, Failure> {
+        let exporter = handshake::exporter(conn)?;
+        let (mut send, mut recv) =
+            conn.open_bi().await.map_err(|error| Failure::Ended(end_of(&error)))?;
+        let own = self.own();
+        let hello = own.seal(Role::Dialler, exporter, Some(&target.name), &target.secret);
+        handshake::write_hello(&mut send, &hello).await?;
+        let answer = handshake::read_hello(&mut recv).await?;
+        let verified = own.verify(&answer, Role::Acceptor, &exporter)?;
+        let hello = handshake::prove(verified, &target.secret)?;
+        hello.check_dialled(&target.name).map_err(|reject| {
+            Failure::Rejected(reject, Some((hello.name().clone(), *hello.key())))
+        })?;
+        let link = self.admit(conn, hello, true).await?;
+        self.begin(&link, (send, recv));
+        Ok(link)
+    }
+
+    // Accepting
+
+    /// Serves an incoming connection up to a link.
+    pub(crate) async fn welcome(self: Arc<Self>, connecting: quinn::Connecting) {
+        let Ok(Ok(conn)) = timeout(self.handshake_timeout, connecting).await else {
+            return; // A scanner, or a peer that gave up: nothing to tell anybody.
+        };
+        match timeout(self.handshake_timeout, self.receive(&conn)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => self.refuse(&conn, &failure, None),
+            Err(_) => self.refuse(&conn, &Failure::Grammar("no hello in time"), None),
+        }
+    }
+
+    /// The acceptor's part of the exchange of hellos.
+    async fn receive(self: &Arc<Self>, conn: &Connection) -> Result<(), Failure> {
+        let exporter = handshake::exporter(conn)?;
+        let (mut send, mut recv) =
+            conn.accept_bi().await.map_err(|error| Failure::Ended(end_of(&error)))?;
+        let bytes = handshake::read_hello(&mut recv).await?;
+        let own = self.own();
+        let verified = own.verify(&bytes, Role::Dialler, &exporter)?;
+        let secret = self.ask_secret(verified.name()).await?;
+        let hello = handshake::prove(verified, &secret)?;
+        let link = self.admit(conn, hello, false).await?;
+        let answer = own.seal(Role::Acceptor, exporter, None, &secret);
+        if let Err(failure) = handshake::write_hello(&mut send, &answer).await {
+            self.forget(&link);
+            return Err(failure);
+        }
+        self.begin(&link, (send, recv));
+        Ok(())
+    }
+
+    async fn ask_secret(&self, name: &PeerName) -> Result<Secret, Failure> {
+        let (answer, waiting) = oneshot::channel();
+        self.upper.secret(SecretRequest { name: name.clone(), answer });
+        let secret = waiting.await.ok().and_then(Secret::new);
+        secret.ok_or_else(|| Failure::NoSecret(name.clone()))
+    }
+
+    // Links
+
+    /// Judges a proven peer and gives its link a place.
+    async fn admit(
+        self: &Arc<Self>,
+        conn: &Connection,
+        hello: Proven,
+        dialled: bool,
+    ) -> Result<Arc<Link>, Failure> {
+        let peer = Peer {
+            name: hello.name().clone(),
+            key: *hello.key(),
+            incarnation: hello.incarnation(),
+            address: unmapped(conn.remote_address()),
+            dialled,
+            features: hello.features() & FEATURES,
+        };
+        self.ask_trust(&peer).await?;
+        let (link, displaced) = {
+            let mut table = self.table.lock();
+            let admission = table
+                .links
+                .admit(&peer)
+                .map_err(|refusal| Failure::Table(refusal, peer.name.clone(), peer.key))?;
+            let link = Link::new(admission.id, peer, conn.clone());
+            table.live.insert(admission.id, Arc::clone(&link));
+            let displaced: Vec<Arc<Link>> =
+                admission.displaced.iter().filter_map(|id| table.live.get(id).cloned()).collect();
+            if let Some(loser) = admission.loser.and_then(|id| table.live.get(&id)) {
+                loser.drain();
+            }
+            (link, displaced)
+        };
+        for old in displaced {
+            old.close(Code::Superseded);
+            // The streams of the dead incarnation end before any of the new one begins.
+            let _ = timeout(DISPLACE, old.wait_gone()).await;
+        }
+        Ok(link)
+    }
+
+    /// The trust store is files: asked on a thread that may wait for a disk.
+    async fn ask_trust(&self, peer: &Peer) -> Result<(), Failure> {
+        let (trust, name, key) = (Arc::clone(&self.trust), peer.name.clone(), peer.key);
+        let judged = tokio::task::spawn_blocking(move || trust.admit(&name, &key)).await;
+        match judged {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(distrust)) => {
+                Err(Failure::Distrusted(Box::new(distrust), peer.name.clone(), peer.key))
+            }
+            Err(_) => Err(Failure::Grammar("the trust store panicked")),
+        }
+    }
+
+    /// The link is up: tells everybody, and serves it until it ends.
+    fn begin(self: &Arc<Self>, link: &Arc<Link>, control: (SendStream, RecvStream)) {
+        let waiting = match &link.peer.name {
+            PeerName::Member(name) => {
+                let mut table = self.table.lock();
+                table.dials.get_mut(name).map(std::mem::take).unwrap_or_default()
+            }
+            PeerName::Client(_) => Vec::new(),
+        };
+        tracing::info!(
+            peer = %link.peer.name,
+            fingerprint = %link.peer.key.fingerprint(),
+            address = %link.peer.address,
+            dialled = link.peer.dialled,
+            "link up"
+        );
+        // A panic above is logged; the link itself is sound.
+        let _ = guarded("link up", || self.upper.up(link.id, &link.peer));
+        for tell in waiting {
+            // Whoever gave up waiting does not want to know.
+            let _ = tell.send(Ok(Arc::clone(link)));
+        }
+        let (hub, link) = (Arc::clone(self), Arc::clone(link));
+        tokio::spawn(async move {
+            let end = link.serve(&hub.upper, control).await;
+            hub.forget(&link);
+            tracing::info!(peer = %link.peer.name, reason = %end, "link down");
+            let _ = guarded("link down", || hub.upper.down(link.id, &link.peer, &end));
+        });
+    }
+
+    /// Takes a link out of the table; new streams will not use it.
+    fn forget(&self, link: &Link) {
+        let mut table = self.table.lock();
+        table.links.remove(link.id);
+        table.live.remove(&link.id);
+    }
+
+    fn own(&self) -> Own<'_> {
+        Own {
+            identity: &self.identity,
+            name: &self.name,
+            incarnation: self.incarnation,
+            features: FEATURES,
+        }
+    }
+
+    /// Closes a connection whose peer was not accepted, and says so in the log.
+    fn refuse(&self, conn: &Connection, failure: &Failure, dialled: Option<&NodeName>) {
+        let code = failure.code();
+        let address = unmapped(conn.remote_address());
+        conn.close(crate::link::wire(code), code.as_str().as_bytes());
+        let (name, key) = match failure {
+            Failure::Rejected(_, claimed) => claimed.clone().unzip(),
+            Failure::Distrusted(_, name, key) | Failure::Table(_, name, key) => {
+                (Some(name.clone()), Some(*key))
+            }
+            Failure::NoSecret(name) => (Some(name.clone()), None),
+            Failure::Ended(_) | Failure::Grammar(_) => (None, None),
+        };
+        let name = name
+            .map(|name| name.to_string())
+            .or_else(|| dialled.map(ToString::to_string))
+            .unwrap_or_else(|| "unknown".into());
+        let fingerprint = key.map_or_else(|| "unknown".into(), |key| key.fingerprint());
+        // The address of a stranger changes at will; it must not make a new report.
+        let what = format!("{code} {name} {fingerprint}");
+        let Some(suppressed) = self.reports.lock().admit(self.now(), &what) else {
+            return;
+        };
+        let by_peer = matches!(failure, Failure::Ended(LinkEnd::PeerClosed(_)));
+        tracing::warn!(
+            peer = %name,
+            fingerprint = %fingerprint,
+            address = %address,
+            code = code.as_str(),
+            cause = %failure,
+            suppressed,
+            "{}", if by_peer { "a peer refused this node" } else { "a peer was refused" }
+        );
+    }
+
+    // The end
+
+    /// Ends everything in good order: streams send what was taken, links say
+    /// goodbye. Bounded by `grace`.
+    pub(crate) async fn shut_down(&self, grace: Duration) {
+        let deadline = tokio::time::Instant::now() + grace;
+        self.closing.store(true, Ordering::Release);
+        self.quinn.set_server_config(None);
+        let links: Vec<Arc<Link>> = self.table.lock().live.values().cloned().collect();
+        for link in &links {
+            link.finish_streams();
+        }
+        for link in &links {
+            // Whoever does not take its data in time loses it.
+            let _ = tokio::time::timeout_at(deadline, link.wait_streamless()).await;
+        }
+        self.quinn.close(crate::link::wire(Code::Shutdown), b"shutdown");
+        let _ = tokio::time::timeout_at(deadline, self.quinn.wait_idle()).await;
+    }
+}
+
+impl Table {
+    fn preferred(&self, name: &NodeName) -> Option<Arc<Link>> {
+        self.live.get(&self.links.preferred(name)?).cloned()
+    }
+}
+
+/// An IPv4 address that a dual-stack socket shows as IPv6.
+pub(crate) fn unmapped(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}

@@ -1,0 +1,428 @@
+//! One link: a QUIC connection to an authenticated peer, and its streams.
+//!
+//! The stream that carried the hellos stays open as the control stream. It has
+//! one message:
+//!
+//! ```text
+//! | 1: u8 | streams opened: u64, BE |      DRAIN
+//! ```
+//!
+//! *DRAIN* says: I open no more streams on this link; I opened so many. A link
+//! is drained when it lost a tie, or when nothing used it for a while. Its
+//! dialler closes it once both sides said DRAIN, every announced stream has
+//! arrived, and the last one has ended. So no stream is ever cut off by a peer
+//! that thought the link idle: the count says what is still on its way.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+
+use crate::seam::{
+    Code, LinkEnd, LinkId, LinkStats, OpenError, Peer, StreamEnd, StreamEvents, Upper,
+};
+use crate::stream::{self, Answer, Stream};
+use crate::watch::{guarded, watched};
+
+/// A link without a stream is kept this long: long enough for a reconnect to
+/// find it, short enough not to keep a socket busy. A guess.
+const LINGER: Duration = Duration::from_secs(10);
+
+/// Time a peer has to send the preamble of a stream it opened.
+const PREAMBLE_TIMEOUT: Duration = Duration::from_secs(5);
+
+const DRAIN: u8 = 1;
+
+/// One live link.
+pub(crate) struct Link {
+    pub(crate) id: LinkId,
+    pub(crate) peer: Peer,
+    conn: Connection,
+    /// Guards the counts that decide when a drained link is done.
+    counts: Mutex<Counts>,
+    /// A count changed; heard by `watch_counts` alone.
+    changed: Notify,
+    /// The last stream, or the link, has ended.
+    quiet: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// Opens that may still become a stream.
+    opening: usize,
+    opened: u64,
+    accepted: u64,
+    /// Streams alive, either side's, by a number of our own. `None` while the
+    /// preamble is under way.
+    active: BTreeMap<u64, Option<Stream>>,
+    next: u64,
+    /// No more opens.
+    draining: bool,
+    /// The peer's DRAIN.
+    peer_opened: Option<u64>,
+    ended: bool,
+    /// The code of our own close.
+    closed_with: Option<Code>,
+}
+
+/// Keeps one stream counted while it lives.
+struct Active {
+    link: Arc<Link>,
+    number: u64,
+}
+
+impl Active {
+    /// Counts a stream that has just come to be.
+    fn count(link: &Arc<Link>, counts: &mut Counts) -> Self {
+        counts.next += 1;
+        counts.active.insert(counts.next, None);
+        Self { link: Arc::clone(link), number: counts.next }
+    }
+
+    /// From now on [`Link::finish_streams`] reaches it.
+    fn begin(&self, stream: &Stream) {
+        self.link.counts.lock().active.insert(self.number, Some(stream.clone()));
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        let last = {
+            let mut counts = self.link.counts.lock();
+            counts.active.remove(&self.number);
+            counts.active.is_empty()
+        };
+        self.link.changed.notify_one();
+        if last {
+            self.link.quiet.notify_waiters();
+        }
+    }
+}
+
+impl Link {
+    pub(crate) fn new(id: LinkId, peer: Peer, conn: Connection) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            peer,
+            conn,
+            counts: Mutex::default(),
+            changed: Notify::new(),
+            quiet: Notify::new(),
+        })
+    }
+
+    /// Opens a tagged stream and starts to serve it.
+    ///
+    /// # Errors
+    /// No stream was opened, or the peer refused it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future abandons the stream; the link is unaffected.
+    pub(crate) async fn open(
+        self: &Arc<Self>,
+        tag: &[u8],
+        events: Arc<dyn StreamEvents>,
+        started: impl FnOnce(Stream),
+    ) -> Result<(), OpenError> {
+        let opening = Opening::begin(self)?;
+        let (mut send, mut recv) =
+            self.conn.open_bi().await.map_err(|error| OpenError::Link(end_of(&error)))?;
+        let active = opening.opened();
+        match stream::open(&mut send, &mut recv, tag).await {
+            Ok(Answer::Accepted) => {}
+            Ok(Answer::NoAcceptor) => return Err(OpenError::NoAcceptor),
+            Err(StreamEnd::Link(end)) => return Err(OpenError::Link(end)),
+            Err(_) => return Err(OpenError::NoAcceptor),
+        }
+        let stream = Stream::new();
+        active.begin(&stream);
+        started(stream.clone());
+        tokio::spawn(serve_stream(active, stream, send, recv, events));
+        Ok(())
+    }
+
+    /// Gives the link up in good order.
+    pub(crate) fn drain(&self) {
+        self.counts.lock().draining = true;
+        self.changed.notify_one();
+    }
+
+    /// Closes the link at once.
+    pub(crate) fn close(&self, code: Code) {
+        self.counts.lock().closed_with.get_or_insert(code);
+        self.conn.close(wire(code), code.as_str().as_bytes());
+    }
+
+    /// Ends every stream once what it took is sent.
+    pub(crate) fn finish_streams(&self) {
+        for stream in self.counts.lock().active.values().flatten() {
+            stream.finish();
+        }
+    }
+
+    /// Waits until the link and all its streams have ended.
+    pub(crate) async fn wait_gone(&self) {
+        self.wait_for(|counts| counts.ended && counts.active.is_empty()).await;
+    }
+
+    /// Waits until no stream is left.
+    pub(crate) async fn wait_streamless(&self) {
+        self.wait_for(|counts| counts.active.is_empty()).await;
+    }
+
+    async fn wait_for(&self, reached: impl Fn(&Counts) -> bool) {
+        loop {
+            let mut quiet = pin!(self.quiet.notified());
+            quiet.as_mut().enable();
+            if reached(&self.counts.lock()) {
+                return;
+            }
+            quiet.await;
+        }
+    }
+
+    pub(crate) fn stats(&self) -> LinkStats {
+        let stats = self.conn.stats();
+        let counts = self.counts.lock();
+        LinkStats {
+            peer: self.peer.clone(),
+            remote: self.conn.remote_address(),
+            streams: counts.active.len(),
+            draining: counts.draining,
+            rtt: stats.path.rtt,
+            mtu: stats.path.current_mtu,
+            cwnd: stats.path.cwnd,
+            sent_bytes: stats.udp_tx.bytes,
+            received_bytes: stats.udp_rx.bytes,
+            sent_packets: stats.path.sent_packets,
+            lost_packets: stats.path.lost_packets,
+        }
+    }
+
+    /// Serves the link until it ends.
+    pub(crate) async fn serve(
+        self: &Arc<Self>,
+        upper: &Arc<dyn Upper>,
+        control: (SendStream, RecvStream),
+    ) -> LinkEnd {
+        let (send, recv) = control;
+        let served = watched("link", async {
+            tokio::select! {
+                error = self.conn.closed() => end_of(&error),
+                error = self.accept_streams(upper) => end_of(&error),
+                () = self.read_control(recv) => end_of(&self.conn.closed().await),
+                () = self.watch_counts(send) => end_of(&self.conn.closed().await),
+            }
+        })
+        .await;
+        let end = served.unwrap_or_else(|_| {
+            self.close(Code::Internal);
+            LinkEnd::Panicked
+        });
+        let closed_with = {
+            let mut counts = self.counts.lock();
+            counts.draining = true;
+            counts.ended = true;
+            counts.closed_with
+        };
+        self.quiet.notify_waiters();
+        match (&end, closed_with) {
+            (LinkEnd::Local(_), Some(code)) => LinkEnd::Local(code),
+            _ => end,
+        }
+    }
+
+    async fn accept_streams(self: &Arc<Self>, upper: &Arc<dyn Upper>) -> ConnectionError {
+        loop {
+            match self.conn.accept_bi().await {
+                Ok((send, recv)) => {
+                    let active = {
+                        let mut counts = self.counts.lock();
+                        counts.accepted += 1;
+                        Active::count(self, &mut counts)
+                    };
+                    tokio::spawn(accept_stream(active, Arc::clone(upper), send, recv));
+                }
+                Err(error) => return error,
+            }
+        }
+    }
+
+    /// Ends with the control stream, or when the peer breaks its grammar.
+    async fn read_control(&self, mut recv: RecvStream) {
+        loop {
+            let mut message = [0; 9];
+            match stream::read_exact(&mut recv, &mut message).await {
+                Ok(()) if message[0] == DRAIN => {
+                    let [_, count @ ..] = message;
+                    {
+                        let mut counts = self.counts.lock();
+                        counts.peer_opened = Some(u64::from_be_bytes(count));
+                        counts.draining = true;
+                    }
+                    self.changed.notify_one();
+                }
+                Ok(()) => return self.close(Code::Protocol),
+                Err(StreamEnd::Link(_)) => return,
+                Err(_) => return self.close(Code::Protocol),
+            }
+        }
+    }
+
+    /// Drains an idle link, says DRAIN, and closes the link when all is done.
+    async fn watch_counts(&self, mut send: SendStream) {
+        let mut said = false;
+        loop {
+            let (idle, say, done) = {
+                let counts = self.counts.lock();
+                let idle = counts.active.is_empty() && counts.opening == 0;
+                let arrived = counts.peer_opened.is_some_and(|count| counts.accepted >= count);
+                let say = counts.draining && counts.opening == 0 && !said;
+                (idle && !counts.draining, say.then_some(counts.opened), said && idle && arrived)
+            };
+            if let Some(opened) = say {
+                let mut message = [DRAIN; 9];
+                message[1..].copy_from_slice(&opened.to_be_bytes());
+                if send.write_all(&message).await.is_err() {
+                    return;
+                }
+                said = true;
+                continue;
+            }
+            if done && self.peer.dialled {
+                return self.close(Code::Drained);
+            }
+            tokio::select! {
+                () = self.changed.notified() => {}
+                () = sleep(LINGER), if idle => {
+                    let mut counts = self.counts.lock();
+                    if counts.active.is_empty() && counts.opening == 0 {
+                        counts.draining = true;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Keeps DRAIN from being said while an open may still become a stream.
+struct Opening(Option<Arc<Link>>);
+
+impl Opening {
+    fn begin(link: &Arc<Link>) -> Result<Self, OpenError> {
+        let mut counts = link.counts.lock();
+        if counts.draining {
+            return Err(OpenError::Link(LinkEnd::Local(Code::Drained)));
+        }
+        counts.opening += 1;
+        Ok(Self(Some(Arc::clone(link))))
+    }
+
+    fn opened(mut self) -> Active {
+        let link = self.0.take().expect("taken once, here");
+        let active = {
+            let mut counts = link.counts.lock();
+            counts.opening -= 1;
+            counts.opened += 1;
+            Active::count(&link, &mut counts)
+        };
+        link.changed.notify_one();
+        active
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        if let Some(link) = self.0.take() {
+            link.counts.lock().opening -= 1;
+            link.changed.notify_one();
+        }
+    }
+}
+
+async fn accept_stream(
+    active: Active,
+    upper: Arc<dyn Upper>,
+    mut send: SendStream,
+    mut recv: RecvStream,
+) {
+    let Ok(Ok(tag)) = timeout(PREAMBLE_TIMEOUT, stream::read_tag(&mut recv)).await else {
+        let code = wire(Code::Protocol);
+        // Closed streams need no reset.
+        let _ = send.reset(code);
+        let _ = recv.stop(code);
+        return;
+    };
+    let stream = Stream::new();
+    let offered = guarded("incoming stream", || {
+        upper.incoming(&active.link.peer, &tag, stream.clone())
+    });
+    match offered {
+        Ok(Some(events)) => {
+            active.begin(&stream);
+            // A failure here shows again in the stream's own task.
+            let _ = stream::answer(&mut send, Answer::Accepted).await;
+            serve_stream(active, stream, send, recv, events).await;
+        }
+        Ok(None) => {
+            let _ = stream::answer(&mut send, Answer::NoAcceptor).await;
+            let _ = send.finish();
+        }
+        Err(_) => active.link.close(Code::Internal),
+    }
+}
+
+async fn serve_stream(
+    active: Active,
+    stream: Stream,
+    send: SendStream,
+    recv: RecvStream,
+    events: Arc<dyn StreamEvents>,
+) {
+    let mut ending = Ending { events, end: StreamEnd::Local };
+    let served = watched("stream", stream::serve(&stream, send, recv, ending.events.as_ref())).await;
+    ending.end = served.unwrap_or_else(|_| {
+        active.link.close(Code::Internal);
+        StreamEnd::Panicked
+    });
+}
+
+/// Tells the end of a stream, also when its task is dropped with the runtime.
+struct Ending {
+    events: Arc<dyn StreamEvents>,
+    end: StreamEnd,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let end = self.end.clone();
+        // A panic in `closed` is logged; there is nothing left to close.
+        let _ = guarded("stream end", || self.events.closed(end));
+    }
+}
+
+/// The number of a code, for quinn.
+pub(crate) fn wire(code: Code) -> VarInt {
+    VarInt::from_u64(code.to_wire()).unwrap_or(VarInt::MAX)
+}
+
+/// What ended a connection.
+pub(crate) fn end_of(error: &ConnectionError) -> LinkEnd {
+    match error {
+        ConnectionError::ApplicationClosed(close) => {
+            match Code::from_wire(close.error_code.into_inner()) {
+                Code::Shutdown => LinkEnd::PeerShutdown,
+                code => LinkEnd::PeerClosed(code),
+            }
+        }
+        ConnectionError::TimedOut => LinkEnd::Timeout,
+        ConnectionError::Reset => LinkEnd::Reset,
+        ConnectionError::LocallyClosed => LinkEnd::Local(Code::Shutdown),
+        other => LinkEnd::Transport(other.to_string()),
+    }
+}

@@ -1,0 +1,337 @@
+//! The UDP socket under quinn: one per endpoint, for both IP versions.
+//!
+//! It is our own [`AsyncUdpSocket`] for three reasons.
+//!
+//! * **The segment clamp.** quinn fills up to ten datagrams into one
+//!   segmentation-offload send. Ten datagrams of 8900 bytes exceed what one
+//!   UDP send can carry (65507 bytes of payload); the kernel refuses the call
+//!   and every datagram in it is lost. The socket therefore answers
+//!   `max_transmit_segments` with what fits at the datagram size in use, and
+//!   splits a transmit that is too large all the same.
+//! * **Receive buffers.** quinn sizes them as largest datagram x segments x
+//!   batch. The kernel never coalesces more than 64 KiB, so the socket claims
+//!   only as many segments as 64 KiB hold at the largest datagram size: 2 MiB
+//!   of buffer instead of 18 MiB.
+//! * It is the place for accounting, and later for fault injection.
+
+use std::fmt;
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+
+use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
+use quinn::{AsyncUdpSocket, UdpPoller};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::io::Interest;
+
+/// Largest UDP payload of one send call: 65535 less the IPv4 and UDP headers.
+const MAX_SEND: usize = 65_507;
+
+/// Socket buffers asked for, bytes. The default of Linux (208 KiB) costs a
+/// fifth of the bulk throughput on loopback.
+const BUFFER: usize = 4 << 20;
+
+/// A bound socket, not yet registered with a runtime.
+pub struct Bound {
+    socket: std::net::UdpSocket,
+    /// Where it is bound.
+    pub address: SocketAddr,
+    /// Bytes of the smaller socket buffer, when the system gave less than asked.
+    pub small_buffer: Option<usize>,
+}
+
+/// Binds the first port of `ports` that is free. `ip` `None` is every address
+/// of both IP versions, on one socket.
+///
+/// # Errors
+/// The error of the last port tried, with the address in its text.
+pub fn bind(ip: Option<IpAddr>, ports: &[u16]) -> Result<Bound, BindError> {
+    let mut last = BindError { address: None, cause: io::Error::other("no port was given") };
+    for &port in ports {
+        match bind_one(ip, port) {
+            Ok(bound) => return Ok(bound),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// A socket that could not be bound.
+#[derive(Debug)]
+pub struct BindError {
+    /// What was tried last.
+    pub address: Option<SocketAddr>,
+    /// What the system said.
+    pub cause: io::Error,
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            Some(address) => write!(f, "cannot bind UDP {address}: {}", self.cause),
+            None => write!(f, "cannot bind: {}", self.cause),
+        }
+    }
+}
+
+fn bind_one(ip: Option<IpAddr>, port: u16) -> Result<Bound, BindError> {
+    let candidates: &[IpAddr] = match &ip {
+        Some(ip) => std::slice::from_ref(ip),
+        // A host without IPv6 refuses the first; the second is the same less IPv6.
+        None => &[IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::UNSPECIFIED)],
+    };
+    let mut last = None;
+    for candidate in candidates {
+        let address = SocketAddr::new(*candidate, port);
+        match open(address, ip.is_none()) {
+            Ok(bound) => return Ok(bound),
+            Err(cause) => {
+                let taken = cause.kind() == io::ErrorKind::AddrInUse;
+                last = Some(BindError { address: Some(address), cause });
+                if taken {
+                    break;
+                }
+            }
+        }
+    }
+    Err(last.unwrap_or(BindError { address: None, cause: io::Error::other("no address") }))
+}
+
+fn open(address: SocketAddr, dual: bool) -> io::Result<Bound> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!dual)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    let small_buffer = enlarge_buffers(&SockRef::from(&socket));
+    let socket = std::net::UdpSocket::from(socket);
+    let address = socket.local_addr()?;
+    Ok(Bound { socket, address, small_buffer })
+}
+
+/// Answers the size in use when it is smaller than asked for. Linux doubles
+/// what is set, and clamps it silently to `net.core.rmem_max`.
+fn enlarge_buffers(socket: &SockRef<'_>) -> Option<usize> {
+    // A refusal leaves the old size, which the reading below shows.
+    let _ = socket.set_recv_buffer_size(BUFFER);
+    let _ = socket.set_send_buffer_size(BUFFER);
+    let got = socket.recv_buffer_size().unwrap_or(0).min(socket.send_buffer_size().unwrap_or(0));
+    (got < BUFFER).then_some(got)
+}
+
+/// The registered socket.
+pub struct EndpointSocket {
+    io: tokio::net::UdpSocket,
+    state: UdpSocketState,
+    /// Largest datagram this endpoint sends or receives.
+    max_datagram: usize,
+    /// Size of the segments of the latest multi-datagram send.
+    segment: AtomicUsize,
+    counters: Counters,
+}
+
+/// What went through the socket. Relaxed counters: each is exact, no two are
+/// a consistent pair.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Send calls.
+    pub sends: AtomicU64,
+    /// Bytes sent.
+    pub sent_bytes: AtomicU64,
+    /// Bytes received.
+    pub received_bytes: AtomicU64,
+}
+
+impl EndpointSocket {
+    /// Registers the socket with the current tokio runtime.
+    ///
+    /// # Errors
+    /// What the system says when the socket options are refused.
+    pub fn new(bound: Bound, max_datagram: u16) -> io::Result<Self> {
+        Ok(Self {
+            state: UdpSocketState::new((&bound.socket).into())?,
+            io: tokio::net::UdpSocket::from_std(bound.socket)?,
+            max_datagram: usize::from(max_datagram),
+            segment: AtomicUsize::new(usize::from(max_datagram)),
+            counters: Counters::default(),
+        })
+    }
+
+    /// The traffic counters.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Segmentation offload in use: datagrams per send call.
+    pub fn gso_segments(&self) -> usize {
+        self.state.max_gso_segments()
+    }
+
+    fn send_one(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        self.io.try_io(Interest::WRITABLE, || self.state.send((&self.io).into(), transmit))?;
+        self.counters.sends.fetch_add(1, Ordering::Relaxed);
+        self.counters.sent_bytes.fetch_add(transmit.contents.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl fmt::Debug for EndpointSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EndpointSocket").field("counters", &self.counters).finish_non_exhaustive()
+    }
+}
+
+/// How many segments of this size one send call can carry.
+fn segments_that_fit(segment: usize) -> usize {
+    (MAX_SEND / segment.max(1)).max(1)
+}
+
+impl AsyncUdpSocket for EndpointSocket {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        Box::pin(Writable { socket: self, waiting: None })
+    }
+
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let Some(segment) = transmit.segment_size else {
+            return self.send_one(transmit);
+        };
+        self.segment.store(segment, Ordering::Relaxed);
+        if transmit.contents.len() <= MAX_SEND {
+            return self.send_one(transmit);
+        }
+        // The datagram size has just grown. When the socket fills up half way
+        // quinn sends the whole again; the receiver drops the duplicates.
+        for contents in transmit.contents.chunks(segments_that_fit(segment) * segment) {
+            let segment_size = (contents.len() > segment).then_some(segment);
+            self.send_one(&Transmit {
+                destination: transmit.destination,
+                ecn: transmit.ecn,
+                contents,
+                segment_size,
+                src_ip: transmit.src_ip,
+            })?;
+        }
+        Ok(())
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.io.poll_recv_ready(cx))?;
+            let received =
+                self.io.try_io(Interest::READABLE, || self.state.recv((&self.io).into(), bufs, meta));
+            if let Ok(count) = received {
+                let bytes: usize = meta.iter().take(count).map(|m| m.len).sum();
+                self.counters.received_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+                return Poll::Ready(Ok(count));
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.io.local_addr()
+    }
+
+    fn may_fragment(&self) -> bool {
+        self.state.may_fragment()
+    }
+
+    fn max_transmit_segments(&self) -> usize {
+        let fit = segments_that_fit(self.segment.load(Ordering::Relaxed));
+        self.state.max_gso_segments().min(fit)
+    }
+
+    fn max_receive_segments(&self) -> usize {
+        self.state.gro_segments().min(segments_that_fit(self.max_datagram) + 1)
+    }
+}
+
+/// Waits until the socket takes a datagram again. Every connection has its own:
+/// `poll_send_ready` of tokio would keep only the waker of the last one asking.
+struct Writable {
+    socket: Arc<EndpointSocket>,
+    waiting: Option<Pin<Box<dyn Future<Output = io::Result<()>> + Send + Sync>>>,
+}
+
+impl UdpPoller for Writable {
+    fn poll_writable(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let socket = Arc::clone(&self.socket);
+        let waiting =
+            self.waiting.get_or_insert_with(|| Box::pin(async move { socket.io.writable().await }));
+        let result = ready!(waiting.as_mut().poll(cx));
+        self.waiting = None;
+        Poll::Ready(result)
+    }
+}
+
+impl fmt::Debug for Writable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writable").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_datagram_leaves_room_for_few_segments() {
+        assert_eq!(segments_that_fit(8900), 7);
+        assert_eq!(segments_that_fit(1452), 45);
+        assert_eq!(segments_that_fit(0), MAX_SEND);
+        assert!(segments_that_fit(8900) * 8900 <= MAX_SEND);
+    }
+
+    #[test]
+    fn a_taken_port_is_passed_over() {
+        let first = bind(Some(Ipv4Addr::LOCALHOST.into()), &[0]).unwrap();
+        let taken = first.address.port();
+        let second = bind(Some(Ipv4Addr::LOCALHOST.into()), &[taken, 0]).unwrap();
+        assert_ne!(second.address.port(), taken);
+    }
+
+    #[test]
+    fn a_taken_port_alone_is_an_error_that_names_it() {
+        let first = bind(Some(Ipv4Addr::LOCALHOST.into()), &[0]).unwrap();
+        let Err(error) = bind(Some(Ipv4Addr::LOCALHOST.into()), &[first.address.port()]) else {
+            panic!("bound twice");
+        };
+        assert_eq!(error.cause.kind(), io::ErrorKind::AddrInUse);
+        assert!(error.to_string().contains(&first.address.to_string()));
+    }
+
+    #[tokio::test]
+    async fn a_transmit_over_the_limit_of_one_send_is_split_and_nothing_is_lost() {
+        let receiver = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        receiver.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+        let bound = bind(Some(Ipv4Addr::LOCALHOST.into()), &[0]).unwrap();
+        let socket = EndpointSocket::new(bound, 8900).unwrap();
+        if socket.gso_segments() < 2 {
+            return; // no offload here: quinn never joins datagrams
+        }
+        let contents: Vec<u8> = (0..10 * 8900).map(|n| (n / 8900) as u8).collect();
+        let transmit = Transmit {
+            destination: receiver.local_addr().unwrap(),
+            ecn: None,
+            contents: &contents,
+            segment_size: Some(8900),
+            src_ip: None,
+        };
+        socket.io.writable().await.unwrap();
+        socket.try_send(&transmit).unwrap();
+        let mut datagram = [0; 65536];
+        for n in 0..10u8 {
+            let len = receiver.recv(&mut datagram).unwrap();
+            assert_eq!((len, datagram[0]), (8900, n));
+        }
+        assert_eq!(socket.max_transmit_segments(), 7.min(socket.gso_segments()));
+    }
+}
