@@ -434,7 +434,8 @@ native_build(Config, Environment) ->
 
 native_build(Config, Environment, Arguments) ->
     Command = "sh native/build.sh " ++ Arguments,
-    command(Config, ?config(root, Config), Command, Environment).
+    Unset = [{"BARREL_P2P_PREBUILT", false} || not lists:keymember("BARREL_P2P_PREBUILT", 1, Environment)],
+    command(Config, ?config(root, Config), Command, Unset ++ Environment).
 
 git(Config, Arguments) ->
     Root = ?config(root, Config),
@@ -474,12 +475,13 @@ collect(Port, Acc) ->
         error({command_hangs, Acc})
     end.
 
-%% What the surrounding run set for itself must not reach a user's build.
+%% What the surrounding run set for itself must not reach a user's build, but
+%% for a prebuilt library, which stands for Rust where there is none.
 environment(Given) ->
     Cleared = [
         "REBAR_BASE_DIR", "REBAR_PROFILE", "REBAR_BUILD_DIR", "REBAR_CONFIG", "ERL_LIBS", "ERL_FLAGS",
         "ERL_AFLAGS", "ERL_ZFLAGS", "BINDIR", "ROOTDIR", "EMU", "PROGNAME", "MAKEFLAGS", "MAKELEVEL",
-        "BARREL_P2P_NIF", "BARREL_P2P_PREBUILT", "BARREL_P2P_NIF_OUT", "BARREL_P2P_FEATURES"
+        "BARREL_P2P_NIF", "BARREL_P2P_NIF_OUT", "BARREL_P2P_FEATURES"
     ],
     Given ++ [{Name, false} || Name <- Cleared, not lists:keymember(Name, 1, Given)].
 

@@ -36,7 +36,7 @@ shell_scripts() {
     return $bad
 }
 
-# rebar3 reports unused exports of edoc and the like as text only.
+# edoc reports a bad comment as text and goes on.
 edoc() {
     said=$(rebar3 edoc 2>&1)
     code=$?
