@@ -358,7 +358,11 @@ check_list(IsGood, Value, Allowed) ->
     end.
 
 is_proper(Value) ->
-    is_list(Value) andalso (catch length(Value)) >= 0.
+    try length(Value) of
+        _ -> true
+    catch
+        error:badarg -> false
+    end.
 
 is_contact({Node, {Host, Port}}) ->
     is_node_name(Node) andalso is_host(Host) andalso is_port_number(Port);

@@ -53,9 +53,6 @@
 
 -optional_callbacks([lookup/2, lookup/3, init/1, register/3, unregister/1, list_nodes/1]).
 
-%% The worker's answer is its exit reason.
--dialyzer({no_return, in_worker/2}).
-
 %% A name with more addresses than this is a mistake, and each costs a dial.
 -define(MAX_ADDRESSES, 16).
 %% Registration must not hold up the boot; backends of users run beside it for so long.
@@ -221,19 +218,20 @@ in_worker(Fun, Deadline) ->
     Tag = make_ref(),
     {Worker, Monitor} = spawn_monitor(fun() ->
         guard(Caller, self()),
-        exit({Tag, caught(Fun)})
+        Caller ! {Tag, caught(Fun)}
     end),
-    receive
-        {'DOWN', Monitor, process, Worker, {Tag, Outcome}} ->
-            Outcome;
-        {'DOWN', Monitor, process, Worker, Reason} ->
-            {crash, Reason}
-    after remaining(Deadline) ->
-        exit(Worker, kill),
+    Outcome =
         receive
-            {'DOWN', Monitor, process, Worker, {Tag, Outcome}} -> Outcome;
-            {'DOWN', Monitor, process, Worker, _} -> timeout
-        end
+            {Tag, Found} -> Found;
+            {'DOWN', Monitor, process, Worker, Reason} -> {crash, Reason}
+        after remaining(Deadline) -> timeout
+        end,
+    exit(Worker, kill),
+    erlang:demonitor(Monitor, [flush]),
+    %% an answer that came while the time ran out
+    receive
+        {Tag, _} -> Outcome
+    after 0 -> Outcome
     end.
 
 caught(Fun) ->

@@ -43,9 +43,21 @@
 start() ->
     ignore.
 
+%% @doc Starts nothing. Loads what lookups need, since no carrier of ours may have done it.
 -spec start_link() -> ignore.
 start_link() ->
-    ignore.
+    safely(ignore, fun() ->
+        _ = application:load(barrel_p2p),
+        case barrel_p2p_native:ensure_loaded() of
+            ok ->
+                ignore;
+            {error, Reason} ->
+                barrel_p2p_log:report(error, "nodes of this machine cannot be found", #{
+                    reason => iolist_to_binary(barrel_p2p_native:format_error(Reason))
+                }),
+                ignore
+        end
+    end).
 
 -spec stop() -> ok.
 stop() ->
