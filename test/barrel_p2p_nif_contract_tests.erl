@@ -49,7 +49,10 @@ raises_native_stub(Vm, Function, Arity) ->
 
 it_says_what_it_is(Vm) ->
     Info = build_info(Vm),
-    ?assertMatch(#{kind := native, name := <<_/binary>>, version := <<_/binary>>, rustc := _, features := _}, Info),
+    ?assertMatch(
+        #{kind := native, name := barrel_p2p_nif, version := <<_/binary>>, rustc := <<"rustc ", _/binary>>, features := []},
+        Info
+    ),
     {ok, [{application, barrel_p2p, Keys}]} =
         file:consult(filename:join(filename:dirname(code:which(barrel_p2p_nif)), "barrel_p2p.app")),
     {vsn, Version} = lists:keyfind(vsn, 1, Keys),
