@@ -383,7 +383,8 @@ impl DirLock {
         Self::take_within(dir, LOCK_PATIENCE)
     }
 
-    fn take_within(dir: &Path, patience: Duration) -> Result<Self, FileFault> {
+    /// Waits at most `patience`.
+    pub(crate) fn take_within(dir: &Path, patience: Duration) -> Result<Self, FileFault> {
         let path = dir.join(LOCK);
         let file = OpenOptions::new()
             .read(true)

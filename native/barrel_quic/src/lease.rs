@@ -26,6 +26,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::fsutil::{self, DirLock, FileFault, Temporary};
 use crate::name::{HostName, NodeName};
@@ -184,8 +185,9 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         // Under the directory lock nobody publishes between look and removal.
-        // Without it (the directory is gone, say) the look alone must do.
-        let _lock = DirLock::take(&self.dir);
+        // It is not waited for, since this may run on a scheduler of the BEAM:
+        // as long as our file is there and locked, nobody replaces it anyway.
+        let _lock = DirLock::take_within(&self.dir, Duration::ZERO);
         let ours = self.file.metadata().map(|meta| (meta.dev(), meta.ino()));
         let there = fs::symlink_metadata(&self.path).map(|meta| (meta.dev(), meta.ino()));
         if let (Ok(ours), Ok(there)) = (ours, there)
@@ -485,6 +487,22 @@ mod tests {
         let _second = publish(dir.path(), &node("a@h"), "h", 2).unwrap();
         drop(first);
         assert_eq!(lookup(dir.path(), &node("a@h")).unwrap().1, 2);
+    }
+
+    #[test]
+    fn nobody_publishes_while_another_is_about_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let _about_to = DirLock::take(dir.path()).unwrap();
+        assert_eq!(
+            publish(dir.path(), &node("a@h"), "h", 1)
+                .unwrap_err()
+                .code(),
+            "locked"
+        );
+        assert!(matches!(
+            lookup(dir.path(), &node("a@h")),
+            Err(LeaseError::NotFound)
+        ));
     }
 
     #[test]
