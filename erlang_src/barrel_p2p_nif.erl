@@ -292,7 +292,7 @@ dist_peer(_Stream) -> not_loaded().
 -spec dist_send(stream(), [packet()]) -> ok | busy | {error, closed}.
 dist_send(_Stream, _Packets) -> not_loaded().
 
-%% @doc Takes whole packets, oldest first, about `Max' bytes; `[]' arms the bell.
+%% @doc Takes whole packets, oldest first, about `Max' bytes; a tick is `<<>>'. `[]' arms the bell.
 -spec dist_recv(stream(), Max :: pos_integer()) -> [binary()] | {error, Reason :: term()}.
 dist_recv(_Stream, _Max) -> not_loaded().
 

@@ -196,8 +196,8 @@ impl<B: Bell> Channel<B> {
 
     /// Takes whole packets, oldest first, until about `max_bytes` or
     /// `max_packets` are taken.
-    /// `visit` gets the length of each and a function that copies it; ticks are
-    /// passed over. Taking none arms the bell.
+    /// `visit` gets the length of each and the reader to copy it from; a tick has
+    /// length 0. Taking none arms the bell.
     ///
     /// # Errors
     /// The stream has ended and everything before its end was taken.
@@ -216,10 +216,8 @@ impl<B: Bell> Channel<B> {
                 }
                 break;
             };
-            if len > 0 {
-                visit(len, &mut reader);
-                visited += 1;
-            }
+            visit(len, &mut reader);
+            visited += 1;
             bytes += len + crate::frame::HEADER;
         }
         drop(reader);

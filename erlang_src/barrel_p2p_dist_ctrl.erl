@@ -1,0 +1,207 @@
+%%% -*- erlang -*-
+%%% SPDX-License-Identifier: Apache-2.0
+%%%
+%%% @doc One distribution channel: the two processes between ERTS and a stream.
+%%%
+%%% *Output* is what ERTS calls the distribution controller. When ERTS rings
+%%% (`dist_data') it takes packets with `dist_ctrl_get_data/1' and hands them to
+%%% Rust in batches until there are none, then has the bell armed again. Told
+%%% `busy' it stops taking, so the queue in ERTS grows, reaches `+zdbbl', and
+%%% suspends the senders: there is one chain of back-pressure, and this is a link
+%%% of it. *Input* takes packets from Rust until there are none and puts each into
+%%% ERTS.
+%%%
+%%% <pre>
+%%% output:  handshake ──► idle ◄──► (pulling) ◄──► blocked
+%%% input:   waiting ──► (taking) ◄──► idle
+%%% </pre>
+%%%
+%%% Both are linked to the owner and to each other, trap nothing, and end with
+%%% `connection_closed' when the stream has ended: output's exit reason is what
+%%% `nodedown_reason' reports. An unknown message ends the process with its name.
+%%%
+%%% Output keeps priority `high': between two turns of a normal process under load
+%%% ERTS would fill its queue again and again with the packets of whoever sends
+%%% most, and a small sender would starve.
+%%%
+%%% Who may call: `barrel_p2p_dist'.
+-module(barrel_p2p_dist_ctrl).
+
+%% API
+-export([start/1, handshake_complete/3]).
+%% Process entry points
+-export([output_init/2, input_init/3]).
+
+%% Packets are gathered up to this size for one call to Rust. A call copies small
+%% parts, at a few gigabytes per second: well under 1 ms.
+-define(BATCH, 262144).
+%% Bytes taken from Rust by one call; each packet is copied once.
+-define(TAKE, 262144).
+%% How long a process whose channel is gone waits for the exit signal that says why.
+-define(DEATH_ROW, 5000).
+
+-record(output, {
+    owner :: pid(),
+    stream :: barrel_p2p_nif:stream(),
+    handle :: erlang:dist_handle() | undefined
+}).
+
+%%%===================================================================
+%%% API
+%%%===================================================================
+
+%% @doc Starts the controller of a stream, linked to the calling owner. It waits for
+%% {@link handshake_complete/3}; until then the owner reads the stream itself.
+-spec start(barrel_p2p_nif:stream()) -> pid().
+start(Stream) ->
+    Options = [link, {priority, high} | queue_options()],
+    Output = spawn_opt(?MODULE, output_init, [self(), Stream], Options),
+    case barrel_p2p_nif:dist_owner(Stream, output, Output) of
+        ok -> Output;
+        {error, closed} -> exit(connection_closed)
+    end.
+
+%% @doc The handshake is over: data may flow.
+-spec handshake_complete(Output :: pid(), node(), erlang:dist_handle()) -> ok.
+handshake_complete(Output, _Node, DHandle) ->
+    Output ! {handshake_complete, self(), DHandle},
+    receive
+        {Output, started} -> ok
+    end.
+
+%%%===================================================================
+%%% Output
+%%%===================================================================
+
+%% @private
+-spec output_init(Owner :: pid(), barrel_p2p_nif:stream()) -> no_return().
+output_init(Owner, Stream) ->
+    output_handshake(#output{owner = Owner, stream = Stream}).
+
+output_handshake(#output{owner = Owner, stream = Stream} = Output) ->
+    receive
+        {handshake_complete, Owner, DHandle} ->
+            false = erlang:dist_ctrl_set_opt(DHandle, get_size, true),
+            ok = start_input(Owner, Stream, DHandle),
+            Owner ! {self(), started},
+            output_pull(Output#output{handle = DHandle});
+        {barrel_p2p, Stream, {closed, _Reason}} ->
+            exit(connection_closed);
+        Unexpected ->
+            exit({unexpected_message, Unexpected})
+    end.
+
+output_idle(#output{stream = Stream} = Output) ->
+    receive
+        dist_data ->
+            output_pull(Output);
+        {barrel_p2p, Stream, {closed, _Reason}} ->
+            exit(connection_closed);
+        {barrel_p2p, Stream, writable} ->
+            output_idle(Output);
+        Unexpected ->
+            exit({unexpected_message, Unexpected})
+    end.
+
+output_pull(#output{stream = Stream, handle = DHandle} = Output) ->
+    case gather(DHandle, [], 0) of
+        {none, []} ->
+            ok = erlang:dist_ctrl_get_data_notification(DHandle),
+            output_idle(Output);
+        {_, Packets} ->
+            case barrel_p2p_nif:dist_send(Stream, Packets) of
+                ok -> output_pull(Output);
+                busy -> output_blocked(Output);
+                {error, closed} -> closed(Stream)
+            end
+    end.
+
+%% The bell is not armed while blocked: ERTS rings when it is armed again.
+output_blocked(#output{stream = Stream} = Output) ->
+    receive
+        {barrel_p2p, Stream, writable} ->
+            output_pull(Output);
+        {barrel_p2p, Stream, {closed, _Reason}} ->
+            exit(connection_closed)
+    end.
+
+gather(_DHandle, Packets, Size) when Size >= ?BATCH ->
+    {more, lists:reverse(Packets)};
+gather(DHandle, Packets, Size) ->
+    case erlang:dist_ctrl_get_data(DHandle) of
+        none -> {none, lists:reverse(Packets)};
+        {PacketSize, _} = Packet -> gather(DHandle, [Packet | Packets], Size + PacketSize)
+    end.
+
+%% Rust says why in a message that is on its way.
+closed(Stream) ->
+    receive
+        {barrel_p2p, Stream, {closed, _Reason}} -> exit(connection_closed)
+    after ?DEATH_ROW -> exit(connection_closed)
+    end.
+
+%%%===================================================================
+%%% Input
+%%%===================================================================
+
+start_input(Owner, Stream, DHandle) ->
+    Input = spawn_opt(?MODULE, input_init, [self(), Stream, DHandle], [link | queue_options()]),
+    ok = erlang:dist_ctrl_input_handler(DHandle, Input),
+    case barrel_p2p_nif:dist_owner(Stream, input, Input) of
+        ok ->
+            Input ! {self(), Owner},
+            ok;
+        {error, closed} ->
+            exit(connection_closed)
+    end.
+
+%% @private
+-spec input_init(Output :: pid(), barrel_p2p_nif:stream(), erlang:dist_handle()) -> no_return().
+input_init(Output, Stream, DHandle) ->
+    receive
+        {Output, Owner} ->
+            true = link(Owner),
+            input_take(Stream, DHandle)
+    end.
+
+input_idle(Stream, DHandle) ->
+    receive
+        {barrel_p2p, Stream, readable} -> input_take(Stream, DHandle);
+        Unexpected -> exit({unexpected_message, Unexpected})
+    end.
+
+input_take(Stream, DHandle) ->
+    case barrel_p2p_nif:dist_recv(Stream, ?TAKE) of
+        [] ->
+            input_idle(Stream, DHandle);
+        {error, _Reason} ->
+            exit(connection_closed);
+        Packets ->
+            put_packets(Packets, DHandle),
+            input_take(Stream, DHandle)
+    end.
+
+put_packets([Packet | Packets], DHandle) ->
+    try erlang:dist_ctrl_put_data(DHandle, Packet) of
+        ok -> put_packets(Packets, DHandle)
+    catch
+        error:_ -> death_row()
+    end;
+put_packets([], _DHandle) ->
+    ok.
+
+%% The channel is gone. Somebody linked is about to die of the true reason.
+-spec death_row() -> no_return().
+death_row() ->
+    receive
+    after ?DEATH_ROW -> exit(connection_closed)
+    end.
+
+%%%===================================================================
+%%% Internal
+%%%===================================================================
+
+%% Messages here hold parts of large binaries: off the heap they do not slow
+%% collections down, and a full collection each time lets go of them soon.
+queue_options() ->
+    [{message_queue_data, off_heap}, {fullsweep_after, 0}].
