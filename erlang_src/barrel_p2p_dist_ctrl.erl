@@ -134,6 +134,7 @@ gather(DHandle, Packets, Size) ->
     end.
 
 %% Rust says why in a message that is on its way.
+-spec closed(barrel_p2p_nif:stream()) -> no_return().
 closed(Stream) ->
     receive
         {barrel_p2p, Stream, {closed, _Reason}} -> exit(connection_closed)

@@ -97,9 +97,10 @@ pub(crate) fn ip<'a>(env: Env<'a>, ip: IpAddr) -> Term<'a> {
     make_tuple(env, &parts)
 }
 
-/// A socket address as `{inet:ip_address(), Port}`.
+/// A socket address as `{inet:ip_address(), Port}`. An IPv4 address that a socket
+/// for both versions shows as IPv6 is an IPv4 address here.
 pub(crate) fn socket_address<'a>(env: Env<'a>, address: SocketAddr) -> Term<'a> {
-    (ip(env, address.ip()), address.port()).encode(env)
+    (ip(env, address.ip().to_canonical()), address.port()).encode(env)
 }
 
 /// `inet:ip_address()` as an IP address.
