@@ -57,8 +57,11 @@ unregister(Node) ->
         undefined ->
             ok;
         {Lease, _Port} ->
+            %% In this order: on OTP 25 a handle that was read from a persistent term may be
+            %% freed under a dirty native call that is made after the term was erased.
+            ok = barrel_p2p_nif:lease_release(Lease),
             _ = persistent_term:erase(Key),
-            barrel_p2p_nif:lease_release(Lease)
+            ok
     end.
 
 -spec list_nodes(Host :: string()) -> {ok, [{binary(), inet:port_number()}]} | {error, term()}.

@@ -21,6 +21,9 @@
 %%% secrets when it opens, so it opens again when that one is replaced; the log
 %%% needs nobody and nobody needs it.
 %%%
+%%% The table of `barrel_p2p_node' belongs to this process, so that what is open and
+%%% what was asked for outlive a crash of the endpoint's owner.
+%%%
 %%% `net_sup' allows no restart at all: the end of this supervisor halts the
 %%% node. So it allows many restarts itself, 20 in 10 seconds. That number is a
 %%% guess between two harms: a node halted by a passing fault, and a node that
@@ -57,6 +60,7 @@ childspec() ->
 
 -spec init([]) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
 init([]) ->
+    ok = barrel_p2p_node:create_table(),
     Flags = #{strategy => rest_for_one, intensity => 20, period => 10},
     {ok, {Flags, [worker(barrel_p2p_secret), worker(barrel_p2p_node), worker(barrel_p2p_log)]}}.
 

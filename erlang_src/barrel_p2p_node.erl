@@ -6,13 +6,13 @@
 %%% There is one endpoint per VM: a UDP socket with everything behind it, in
 %%% Rust. It lives while this process does. The process opens and closes it,
 %%% publishes its name, and opens it again when it fails. It is on no data path:
-%%% the handle is a persistent term that any process reads with {@link handle/0}.
+%%% the handle is in a table that any process reads with {@link handle/0}.
 %%%
-%%% Three things are remembered as persistent terms, not in the state, because
-%%% they must outlive a crash of this process, and not in a table, because a
-%%% supervisor's table would be one more thing to create in early boot: what is
-%%% open now, what was asked for, and who takes incoming streams. They change a
-%%% few times in the life of a VM.
+%%% The table holds three things: what is open now, what was asked for, and who
+%%% takes incoming streams. Its owner is the supervisor, so that the last two
+%%% outlive a crash of this process, the only one that writes. They are not
+%%% persistent terms: on OTP 25 a handle that was read from a persistent term may
+%%% be freed under a dirty native call that is made after the term was erased.
 %%%
 %%% An endpoint that fails ({@link barrel_p2p_nif}, signal `down') is opened again
 %%% by this process, on the same port at first, with a growing pause and for ever.
@@ -51,6 +51,8 @@
 -export([init/1, handle_continue/2, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 %% Internal, exported for tests
 -export([ports/3, backoff/1]).
+%% Internal, for barrel_p2p_dist_sup
+-export([create_table/0]).
 
 -export_type([spec/0, opened/0]).
 
@@ -74,11 +76,14 @@
     acceptor_monitor :: reference() | undefined
 }).
 
+-define(TABLE, ?MODULE).
+%% Keys of the table.
 %% handle, trust, key, port, incarnation, mode, name, node, key_dir, cert_dir
--define(OPEN, {?MODULE, open}).
+-define(OPEN, open).
 %% #{spec, port}: what to open again
--define(WANTED, {?MODULE, wanted}).
--define(ACCEPTOR, {?MODULE, acceptor}).
+-define(WANTED, wanted).
+%% pid
+-define(ACCEPTOR, acceptor).
 
 %% Opening reads and writes small files and binds a socket. A file system that needs
 %% longer than this is broken, and the caller may be net_kernel.
@@ -174,7 +179,7 @@ name(Default) ->
 %% @doc What is open, and what Rust says about it.
 -spec info() -> map() | {error, closed}.
 info() ->
-    case persistent_term:get(?OPEN, undefined) of
+    case lookup(?OPEN) of
         undefined ->
             {error, closed};
         #{handle := Handle} = Open ->
@@ -188,7 +193,7 @@ info() ->
 %% it starts, because few loggers show what was said while the node booted.
 -spec report_open(logger:level()) -> ok.
 report_open(Level) ->
-    case persistent_term:get(?OPEN, undefined) of
+    case lookup(?OPEN) of
         undefined ->
             ok;
         #{name := Name, port := Port, key := Key, key_dir := KeyDir, cert_dir := CertDir} ->
@@ -221,7 +226,7 @@ init([]) ->
     %% left by a predecessor that crashed: its endpoint went with it
     forget_open(),
     State =
-        case persistent_term:get(?ACCEPTOR, undefined) of
+        case lookup(?ACCEPTOR) of
             undefined -> #state{};
             Pid -> #state{acceptor_monitor = erlang:monitor(process, Pid)}
         end,
@@ -244,7 +249,7 @@ handle_call({open, Spec}, _From, State) ->
 handle_call({ensure_client, _Host}, _From, #state{handle = Handle} = State) when Handle =/= undefined ->
     {reply, {ok, Handle}, State};
 handle_call({ensure_client, Host}, _From, State) ->
-    case persistent_term:get(?WANTED, undefined) of
+    case lookup(?WANTED) of
         undefined ->
             Spec = #{mode => client, host => Host},
             case do_open(Spec, [0]) of
@@ -261,7 +266,7 @@ handle_call({ensure_client, Host}, _From, State) ->
 handle_call({acceptor, Pid}, _From, #state{handle = Handle} = State) ->
     _ = State#state.acceptor_monitor =:= undefined orelse
         erlang:demonitor(State#state.acceptor_monitor, [flush]),
-    persistent_term:put(?ACCEPTOR, Pid),
+    insert(?ACCEPTOR, Pid),
     Monitor = erlang:monitor(process, Pid),
     Reply =
         case Handle of
@@ -286,7 +291,7 @@ handle_info({barrel_p2p, Handle, {down, Reason}}, #state{handle = Handle} = Stat
 handle_info(reopen, #state{handle = undefined} = State) ->
     {noreply, reopen(State)};
 handle_info({'DOWN', Monitor, process, _Pid, _Reason}, #state{acceptor_monitor = Monitor} = State) ->
-    _ = persistent_term:erase(?ACCEPTOR),
+    delete(?ACCEPTOR),
     {noreply, State#state{acceptor_monitor = undefined}};
 handle_info(_Message, State) ->
     {noreply, State}.
@@ -352,14 +357,16 @@ opened(#{mode := Mode} = Spec, Handle, Trust, Dirs, #{port := Port} = Info) ->
             member -> binary_to_atom(node_name(Spec), utf8);
             client -> undefined
         end,
-    Mode =:= member andalso persistent_term:put(?WANTED, #{spec => Spec, port => Port}),
-    persistent_term:put(?OPEN, maps:merge(Info, Dirs#{
+    Mode =:= member andalso insert(?WANTED, #{spec => Spec, port => Port}),
+    insert(?OPEN, maps:merge(Info, Dirs#{
         handle => Handle, trust => Trust, mode => Mode, name => node_name(Spec), node => Node
     })),
-    case persistent_term:get(?ACCEPTOR, undefined) of
-        undefined -> ok;
-        Pid -> ok = barrel_p2p_nif:node_acceptor(Handle, Pid)
-    end,
+    _ =
+        case lookup(?ACCEPTOR) of
+            undefined -> ok;
+            %% it may have ended this moment; its 'DOWN' is on the way then
+            Pid -> barrel_p2p_nif:node_acceptor(Handle, Pid)
+        end,
     _ = erase(reported),
     report_open(info),
     {ok, Handle, maps:with([port, key, incarnation], Info)}.
@@ -475,7 +482,7 @@ client_host(MyNode) ->
 %%%===================================================================
 
 reopen(State) ->
-    case persistent_term:get(?WANTED, undefined) of
+    case lookup(?WANTED) of
         undefined -> State;
         #{spec := Spec, port := Port} -> reopen(Spec, Port, State)
     end.
@@ -512,17 +519,15 @@ do_close(#state{handle = Handle} = State) ->
     State#state{handle = undefined}.
 
 forget_open() ->
-    _ = persistent_term:erase(?OPEN),
-    ok.
+    delete(?OPEN).
 
 forget_wanted(State) ->
-    _ = persistent_term:erase(?WANTED),
+    delete(?WANTED),
     State.
 
 forget_all(State) ->
     _ = forget_wanted(State),
-    _ = persistent_term:erase(?ACCEPTOR),
-    ok.
+    delete(?ACCEPTOR).
 
 %%%===================================================================
 %%% Reports
@@ -554,17 +559,13 @@ explain(Spec, duplicate_name) ->
                 barrel_p2p_config:get(discovery_dir), node_name(Spec)
             ])
         )};
-explain(_Spec, eaddrinuse) ->
-    {eaddrinuse, <<"another program has the UDP port: configure listen_port">>};
-explain(_Spec, {eaddrinuse, _} = Reason) ->
-    {Reason, <<"another program has the UDP port: configure listen_port">>};
+explain(_Spec, {bind, Text}) when is_binary(Text) ->
+    {Text, <<"configure listen_port and listen_ip for a port and an address that this user may have">>};
 explain(#{mode := member} = Spec, Reason) ->
     #{key_dir := KeyDir, cert_dir := CertDir} = directories(Spec),
     {text_of(Reason),
         unicode:characters_to_binary(
-            io_lib:format("look at ~ts and ~ts: they and their node.key must belong to this user, with modes 0700 and 0600", [
-                KeyDir, CertDir
-            ])
+            io_lib:format("the identity is in ~ts, the certificate in ~ts, both for this user alone", [KeyDir, CertDir])
         )};
 explain(_Spec, Reason) ->
     {text_of(Reason), <<"see the reason">>}.
@@ -578,8 +579,31 @@ text_of(Reason) -> Reason.
 %%% Internal
 %%%===================================================================
 
+%% @private Called by the supervisor, which owns the table.
+-spec create_table() -> ok.
+create_table() ->
+    ?TABLE = ets:new(?TABLE, [named_table, public, {read_concurrency, true}]),
+    ok.
+
+%% Without the supervisor there is no table, and nothing is open.
+lookup(Key) ->
+    try ets:lookup(?TABLE, Key) of
+        [{Key, Value}] -> Value;
+        [] -> undefined
+    catch
+        error:badarg -> undefined
+    end.
+
+insert(Key, Value) ->
+    true = ets:insert(?TABLE, {Key, Value}),
+    ok.
+
+delete(Key) ->
+    true = ets:delete(?TABLE, Key),
+    ok.
+
 field(Key) ->
-    case persistent_term:get(?OPEN, undefined) of
+    case lookup(?OPEN) of
         #{Key := Value} -> {ok, Value};
         undefined -> {error, closed}
     end.

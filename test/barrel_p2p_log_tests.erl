@@ -94,31 +94,74 @@ the_level_takes_effect_at_once_test() ->
 %%% Rust
 %%%===================================================================
 
-%% A trust store that must make its directory says so at debug level or not at all; a key
-%% file that everybody may read is refused, and Rust tells why.
+%% A file in the trust store that is no key makes Rust warn, once for each listing.
 events_of_rust_are_reports_in_our_domain_test() ->
-    ok = barrel_p2p_native:ensure_loaded(),
-    with_handler(fun() ->
-        {ok, Log} = barrel_p2p_log:start_link(),
-        try
-            ok = barrel_p2p:set_log_level(debug),
-            Name = lists:concat(["barrel_p2p_log_", os:getpid(), "_", erlang:unique_integer([positive])]),
-            Dir = filename:join(os:getenv("TMPDIR", "/tmp"), Name),
-            {ok, _} = barrel_p2p_nif:ensure_keypair(list_to_binary(Dir)),
-            ok = file:del_dir_r(Dir),
-            #{msg := {report, Report}, meta := Meta} = native_event(),
-            ?assertMatch(#{what := <<_/binary>>, target := <<_/binary>>, fields := #{}}, Report),
-            ?assertEqual([barrel_p2p, native], maps:get(domain, Meta))
-        after
-            ok = barrel_p2p:set_log_level(notice),
-            unlink(Log),
-            exit(Log, kill)
-        end
+    with_rust_warning(fun(Warn) ->
+        Warn(),
+        #{level := warning, msg := {report, Report}, meta := Meta} = event(),
+        ?assertMatch(#{what := <<_/binary>>, target := <<"barrel", _/binary>>, fields := #{<<"file">> := _}}, Report),
+        ?assertEqual([barrel_p2p, native], maps:get(domain, Meta))
     end).
+
+the_level_holds_for_rust_too_test() ->
+    with_rust_warning(fun(Warn) ->
+        ok = barrel_p2p:set_log_level(error),
+        Warn(),
+        ok = barrel_p2p:set_log_level(warning),
+        Warn(),
+        #{level := warning} = event(),
+        %% the next thing said is not a second warning
+        drained = drain(),
+        ok = barrel_p2p_log:report(warning, "the end"),
+        ?assertMatch(#{msg := {report, #{what := <<"the end">>}}}, event())
+    end).
+
+the_configured_level_holds_from_the_start_test() ->
+    ok = application:set_env(barrel_p2p, log_level, error),
+    try
+        with_rust_warning(fun(Warn) ->
+            Warn(),
+            drained = drain(),
+            ok = barrel_p2p_log:report(warning, "not said"),
+            ok = barrel_p2p_log:report(error, "said"),
+            ?assertMatch(#{msg := {report, #{what := <<"said">>}}}, event())
+        end)
+    after
+        application:unset_env(barrel_p2p, log_level)
+    end.
 
 %%%===================================================================
 %%% Internal
 %%%===================================================================
+
+with_rust_warning(Fun) ->
+    ok = barrel_p2p_native:ensure_loaded(),
+    Name = lists:concat(["barrel_p2p_log_", os:getpid(), "_", erlang:unique_integer([positive])]),
+    Dir = filename:join(os:getenv("TMPDIR", "/tmp"), Name),
+    {ok, Trust} = barrel_p2p_nif:trust_open(list_to_binary(Dir), tofu, 10),
+    File = filename:join([Dir, "trusted", "no@key.pub"]),
+    ok = filelib:ensure_dir(File),
+    ok = file:write_file(File, "no key"),
+    with_handler(fun() ->
+        {ok, Log} = barrel_p2p_log:start_link(),
+        try
+            drained = drain(),
+            Fun(fun() -> {ok, _} = barrel_p2p_nif:trust_list(Trust) end)
+        after
+            ok = barrel_p2p:set_log_level(notice),
+            unlink(Log),
+            ok = gen_server:stop(Log),
+            ok = file:del_dir_r(Dir)
+        end
+    end).
+
+%% Whatever Rust has said is a report now: the process is asked to look, and looks again
+%% until there is nothing, before it answers the second call.
+drain() ->
+    barrel_p2p_log ! drain,
+    {error, unknown_call} = gen_server:call(barrel_p2p_log, sync),
+    {error, unknown_call} = gen_server:call(barrel_p2p_log, sync),
+    drained.
 
 text(Report) ->
     {Format, Args} = barrel_p2p_log:format_report(Report),
@@ -143,12 +186,6 @@ event() ->
     receive
         {event, Event} -> Event
     after 5000 -> error(no_event)
-    end.
-
-native_event() ->
-    case event() of
-        #{meta := #{domain := [barrel_p2p, native]}} = Event -> Event;
-        _ -> native_event()
     end.
 
 drop_events() ->
