@@ -53,7 +53,7 @@ start_link() ->
                 ignore;
             {error, Reason} ->
                 barrel_p2p_log:report(error, "nodes of this machine cannot be found", #{
-                    reason => iolist_to_binary(barrel_p2p_native:format_error(Reason))
+                    reason => unicode:characters_to_binary(barrel_p2p_native:format_error(Reason))
                 }),
                 ignore
         end

@@ -12,7 +12,9 @@
 %%% when the user wrote them; when they are OTP's, a filter `barrel_p2p' is added that
 %%% lets this domain through. Early in the boot there is only OTP's simple handler,
 %%% which is replaced later and which prints bare terms: what is said then is a text
-%%% without a domain, the one thing that both handlers show well.
+%%% without a domain, the one thing that both handlers show well. An error at that
+%%% time mostly ends the VM before the handler's process has printed anything, so it
+%%% is written straight to the terminal instead.
 %%%
 %%% {@link report/3} needs no process and works in early boot. The process only
 %%% drains; when it dies its supervisor starts it again and nothing is lost but
@@ -141,10 +143,16 @@ log(Level, Report, Domain) ->
     case handlers() of
         simple ->
             {Format, Args} = format_report(Report),
-            ?LOG(Level, unicode:characters_to_list(io_lib:format(Format, Args)), #{});
+            early(Level, unicode:characters_to_list(io_lib:format(Format, Args)));
         final ->
             ?LOG(Level, Report, #{domain => Domain, report_cb => fun ?MODULE:format_report/1})
     end.
+
+early(error, Text) ->
+    true = erlang:display_string(Text ++ "\n"),
+    ok;
+early(Level, Text) ->
+    ?LOG(Level, Text, #{}).
 
 handlers() ->
     case {logger:get_handler_config(default), logger:get_handler_config(simple)} of

@@ -549,9 +549,9 @@ report_failure(Spec, Reason) ->
     end.
 
 explain(_Spec, {native, Reason}) ->
-    {iolist_to_binary(barrel_p2p_native:format_error(Reason)), <<"load the native library">>};
+    {unicode:characters_to_binary(barrel_p2p_native:format_error(Reason)), <<"see above">>};
 explain(_Spec, {invalid_configuration, Report}) ->
-    {unicode:characters_to_binary(barrel_p2p_config:format_error(Report)), <<"correct these keys">>};
+    {unicode:characters_to_binary(string:trim(barrel_p2p_config:format_error(Report))), <<"correct these keys">>};
 explain(Spec, duplicate_name) ->
     {<<"another node of this name runs on this machine">>,
         unicode:characters_to_binary(
