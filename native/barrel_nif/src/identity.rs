@@ -16,7 +16,11 @@ fn failed<'a>(env: Env<'a>, error: &KeyDirError) -> Term<'a> {
 fn generate_keypair<'a>(env: Env<'a>) -> NifResult<Term<'a>> {
     let identity = Identity::generate().map_err(|_| Error::RaiseAtom("no_random"))?;
     let seed = identity.secret_seed();
-    Ok((signal::binary(env, &identity.public().0), signal::binary(env, seed.as_slice())).encode(env))
+    Ok((
+        signal::binary(env, &identity.public().0),
+        signal::binary(env, seed.as_slice()),
+    )
+        .encode(env))
 }
 
 #[rustler::nif(schedule = "DirtyIo")]
@@ -32,12 +36,21 @@ fn load_keypair<'a>(env: Env<'a>, dir: Term<'a>) -> NifResult<Term<'a>> {
 }
 
 #[rustler::nif(schedule = "DirtyIo")]
-fn save_keypair<'a>(env: Env<'a>, dir: Term<'a>, public: Binary<'a>, secret: Binary<'a>) -> NifResult<Term<'a>> {
+fn save_keypair<'a>(
+    env: Env<'a>,
+    dir: Term<'a>,
+    public: Binary<'a>,
+    secret: Binary<'a>,
+) -> NifResult<Term<'a>> {
     let public = public_key(&public)?;
     let seed: &[u8; 32] = secret.as_slice().try_into().map_err(|_| Error::BadArg)?;
     let identity = Identity::from_seed(seed);
     if identity.public() != public {
-        return Ok(failure(env, "key_mismatch", "the public key is not that of the secret key"));
+        return Ok(failure(
+            env,
+            "key_mismatch",
+            "the public key is not that of the secret key",
+        ));
     }
     Ok(match keydir::save(&path(dir)?, &identity) {
         Ok(()) => atoms::ok().encode(env),

@@ -37,9 +37,13 @@ fn lease_publish<'a>(
     let name = NodeName::parse(name.as_slice()).map_err(|_| Error::BadArg)?;
     let host = std::str::from_utf8(host.as_slice()).map_err(|_| Error::BadArg)?;
     Ok(match lease::publish(&path(dir)?, &name, host, port) {
-        Ok(lease) => {
-            (atoms::ok(), ResourceArc::new(LeaseHandle { lease: Mutex::new(Some(lease)) })).encode(env)
-        }
+        Ok(lease) => (
+            atoms::ok(),
+            ResourceArc::new(LeaseHandle {
+                lease: Mutex::new(Some(lease)),
+            }),
+        )
+            .encode(env),
         Err(error) => failed(env, &error),
     })
 }
@@ -70,7 +74,9 @@ fn lease_list<'a>(env: Env<'a>, dir: Term<'a>) -> NifResult<Term<'a>> {
         Ok(living) => {
             let living: Vec<Term<'a>> = living
                 .iter()
-                .map(|one| (text(env, one.name.as_str()), text(env, &one.host), one.port).encode(env))
+                .map(|one| {
+                    (text(env, one.name.as_str()), text(env, &one.host), one.port).encode(env)
+                })
                 .collect();
             (atoms::ok(), living).encode(env)
         }

@@ -19,12 +19,18 @@ fn load(_file: Term<'_>) -> Atom {
 
 #[rustler::nif]
 fn build_info<'a>(env: Env<'a>) -> Term<'a> {
-    let features: Vec<Atom> =
-        if cfg!(feature = "faults") { vec![signal::atom(env, "faults")] } else { Vec::new() };
+    let features: Vec<Atom> = if cfg!(feature = "faults") {
+        vec![signal::atom(env, "faults")]
+    } else {
+        Vec::new()
+    };
     signal::map(
         env,
         &[
-            (atoms::name(), signal::atom(env, "barrel_p2p_nif").encode(env)),
+            (
+                atoms::name(),
+                signal::atom(env, "barrel_p2p_nif").encode(env),
+            ),
             (atoms::version(), text(env, env!("CARGO_PKG_VERSION"))),
             (atoms::kind(), atoms::native().encode(env)),
             (atoms::rustc(), text(env, env!("BARREL_RUSTC"))),

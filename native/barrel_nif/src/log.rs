@@ -44,8 +44,12 @@ struct Ring {
 }
 
 /// Guards the entries and who is told about them.
-static WAITING: Mutex<Ring> =
-    Mutex::new(Ring { entries: VecDeque::new(), lost: 0, pid: None, armed: true });
+static WAITING: Mutex<Ring> = Mutex::new(Ring {
+    entries: VecDeque::new(),
+    lost: 0,
+    pid: None,
+    armed: true,
+});
 
 /// The least severe level let through: 0 none, 1 error ... 5 debug.
 static LEVEL: AtomicU8 = AtomicU8::new(3);
@@ -71,7 +75,11 @@ fn rank(level: Level) -> u8 {
 
 impl Subscriber for Bridge {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
-        if self.enabled(metadata) { Interest::always() } else { Interest::never() }
+        if self.enabled(metadata) {
+            Interest::always()
+        } else {
+            Interest::never()
+        }
     }
 
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
@@ -106,7 +114,11 @@ impl Subscriber for Bridge {
             } else {
                 ring.entries.push_back(entry);
             }
-            if ring.armed { ring.pid.inspect(|_| ring.armed = false) } else { None }
+            if ring.armed {
+                ring.pid.inspect(|_| ring.armed = false)
+            } else {
+                None
+            }
         };
         if let Some(pid) = tell {
             ring_bell(pid);
@@ -145,7 +157,8 @@ impl Visit for Entry {
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.fields.push((field.name(), Value::Text(value.to_owned())));
+        self.fields
+            .push((field.name(), Value::Text(value.to_owned())));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
@@ -153,7 +166,10 @@ impl Visit for Entry {
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.fields.push((field.name(), Value::Number(i64::try_from(value).unwrap_or(i64::MAX))));
+        self.fields.push((
+            field.name(),
+            Value::Number(i64::try_from(value).unwrap_or(i64::MAX)),
+        ));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
@@ -181,7 +197,13 @@ impl Entry {
                 (text(env, name), value).encode(env)
             })
             .collect();
-        (level, text(env, self.target), text(env, &self.message), fields).encode(env)
+        (
+            level,
+            text(env, self.target),
+            text(env, &self.message),
+            fields,
+        )
+            .encode(env)
     }
 }
 
@@ -206,7 +228,11 @@ fn log_drain(env: Env<'_>) -> Vec<Term<'_>> {
         let mut ring = WAITING.lock();
         let count = ring.entries.len().min(PER_CALL);
         let entries: Vec<Entry> = ring.entries.drain(..count).collect();
-        let lost = if ring.entries.is_empty() { std::mem::take(&mut ring.lost) } else { 0 };
+        let lost = if ring.entries.is_empty() {
+            std::mem::take(&mut ring.lost)
+        } else {
+            0
+        };
         ring.armed = entries.is_empty() && lost == 0;
         (entries, lost)
     };
@@ -216,7 +242,10 @@ fn log_drain(env: Env<'_>) -> Vec<Term<'_>> {
             level: Level::WARN,
             target: "barrel_nif",
             message: "log entries were dropped".into(),
-            fields: vec![("count", Value::Number(i64::try_from(lost).unwrap_or(i64::MAX)))],
+            fields: vec![(
+                "count",
+                Value::Number(i64::try_from(lost).unwrap_or(i64::MAX)),
+            )],
         };
         terms.push(entry.encode(env));
     }
@@ -233,7 +262,10 @@ fn log_level(level: Atom) -> NifResult<Atom> {
         (atoms::info(), 4),
         (atoms::debug(), 5),
     ];
-    let (_, rank) = levels.into_iter().find(|(name, _)| *name == level).ok_or(Error::BadArg)?;
+    let (_, rank) = levels
+        .into_iter()
+        .find(|(name, _)| *name == level)
+        .ok_or(Error::BadArg)?;
     LEVEL.store(rank, Ordering::Relaxed);
     callsite::rebuild_interest_cache();
     Ok(atoms::ok())

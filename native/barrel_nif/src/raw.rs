@@ -51,7 +51,11 @@ pub(crate) fn pin(term: Term<'_>, binary: &Binary<'_>) -> Bytes {
             return Bytes::copy_from_slice(binary.as_slice());
         }
         let inspected = inspected.assume_init();
-        Bytes::from_owner(Pinned { env, data: inspected.data, len: inspected.size })
+        Bytes::from_owner(Pinned {
+            env,
+            data: inspected.data,
+            len: inspected.size,
+        })
     }
 }
 
@@ -86,7 +90,11 @@ pub(crate) fn at_halt(env: rustler::Env<'_>, goodbye: fn()) {
         let symbol = dlsym(EVERYWHERE, c"enif_set_option".as_ptr());
         if !symbol.is_null() {
             let set_option: SetOption = std::mem::transmute(symbol);
-            set_option(env.as_c_arg(), ON_HALT, on_halt as extern "C" fn(*mut c_void));
+            set_option(
+                env.as_c_arg(),
+                ON_HALT,
+                on_halt as extern "C" fn(*mut c_void),
+            );
         }
     }
 }

@@ -40,7 +40,14 @@ thread_local! {
 pub(crate) fn send(to: &LocalPid, handle: impl Encoder, signal: impl Encoder) {
     ENVELOPE.with_borrow_mut(|envelope| {
         let _ = envelope.send_and_clear(to, |env| {
-            make_tuple(env, &[atoms::barrel_p2p().to_term(env), handle.encode(env), signal.encode(env)])
+            make_tuple(
+                env,
+                &[
+                    atoms::barrel_p2p().to_term(env),
+                    handle.encode(env),
+                    signal.encode(env),
+                ],
+            )
         });
     });
 }

@@ -9,8 +9,8 @@ use barrel_quic::name::NodeName;
 use barrel_quic::seam::{OpenRequest, Peer, StreamEnd};
 use parking_lot::Mutex;
 use rustler::{
-    Atom, Binary, Encoder, Env, Error, ListIterator, LocalPid, Monitor, NewBinary, NifResult, Resource,
-    ResourceArc, Term,
+    Atom, Binary, Encoder, Env, Error, ListIterator, LocalPid, Monitor, NewBinary, NifResult,
+    Resource, ResourceArc, Term,
 };
 
 use crate::endpoint::{DIST_TAG, NodeHandle};
@@ -97,9 +97,21 @@ impl StreamHandle {
         owner: LocalPid,
         limits: Limits,
     ) -> Option<(ResourceArc<Self>, Arc<Channel<DistBell>>)> {
-        let owners = Owners { input: owner, output: owner, handle: None, peer: None };
-        let channel = Arc::new(Channel::new(DistBell { owners: Mutex::new(owners) }, limits));
-        let handle = ResourceArc::new(Self { channel: Arc::clone(&channel) });
+        let owners = Owners {
+            input: owner,
+            output: owner,
+            handle: None,
+            peer: None,
+        };
+        let channel = Arc::new(Channel::new(
+            DistBell {
+                owners: Mutex::new(owners),
+            },
+            limits,
+        ));
+        let handle = ResourceArc::new(Self {
+            channel: Arc::clone(&channel),
+        });
         handle.monitor(env, &owner)?;
         channel.bell().owners.lock().handle = Some(handle.clone());
         Some((handle, channel))
@@ -123,7 +135,12 @@ impl StreamHandle {
 }
 
 #[rustler::nif]
-fn dist_open<'a>(env: Env<'a>, node: ResourceArc<NodeHandle>, name: Binary<'a>, opts: Term<'a>) -> NifResult<Term<'a>> {
+fn dist_open<'a>(
+    env: Env<'a>,
+    node: ResourceArc<NodeHandle>,
+    name: Binary<'a>,
+    opts: Term<'a>,
+) -> NifResult<Term<'a>> {
     let name = NodeName::parse(name.as_slice()).map_err(|_| Error::BadArg)?;
     let addresses: Vec<Term<'a>> = opts.map_get(atoms::addresses())?.decode()?;
     let addresses = addresses
@@ -216,7 +233,11 @@ fn dist_peer<'a>(env: Env<'a>, stream: ResourceArc<StreamHandle>) -> Term<'a> {
 }
 
 #[rustler::nif]
-fn dist_send<'a>(env: Env<'a>, stream: ResourceArc<StreamHandle>, packets: ListIterator<'a>) -> NifResult<Term<'a>> {
+fn dist_send<'a>(
+    env: Env<'a>,
+    stream: ResourceArc<StreamHandle>,
+    packets: ListIterator<'a>,
+) -> NifResult<Term<'a>> {
     // Decoded before anything is queued: a bad argument leaves no half packet.
     let mut decoded: Vec<(usize, Term<'a>)> = Vec::new();
     for packet in packets {

@@ -23,25 +23,40 @@ impl TrustHandle {
 }
 
 fn mode(atom: Atom) -> NifResult<Mode> {
-    [(atoms::tofu(), Mode::Tofu), (atoms::strict(), Mode::Strict), (atoms::off(), Mode::Off)]
-        .into_iter()
-        .find(|(name, _)| *name == atom)
-        .map(|(_, mode)| mode)
-        .ok_or(Error::BadArg)
+    [
+        (atoms::tofu(), Mode::Tofu),
+        (atoms::strict(), Mode::Strict),
+        (atoms::off(), Mode::Off),
+    ]
+    .into_iter()
+    .find(|(name, _)| *name == atom)
+    .map(|(_, mode)| mode)
+    .ok_or(Error::BadArg)
 }
 
 /// A public key from its 32 bytes.
 pub(crate) fn public_key(binary: &Binary<'_>) -> NifResult<PublicKey> {
-    binary.as_slice().try_into().map(PublicKey).map_err(|_| Error::BadArg)
+    binary
+        .as_slice()
+        .try_into()
+        .map(PublicKey)
+        .map_err(|_| Error::BadArg)
 }
 
 #[rustler::nif(schedule = "DirtyIo")]
-fn trust_open<'a>(env: Env<'a>, dir: Term<'a>, mode_atom: Atom, max_pins: usize) -> NifResult<Term<'a>> {
+fn trust_open<'a>(
+    env: Env<'a>,
+    dir: Term<'a>,
+    mode_atom: Atom,
+    max_pins: usize,
+) -> NifResult<Term<'a>> {
     let dir = directory(dir)?;
-    Ok(match TrustStore::shared(dir.as_deref(), mode(mode_atom)?, max_pins) {
-        Ok(store) => (atoms::ok(), ResourceArc::new(TrustHandle(store))).encode(env),
-        Err(fault) => failure(env, fault.code(), &fault.to_string()),
-    })
+    Ok(
+        match TrustStore::shared(dir.as_deref(), mode(mode_atom)?, max_pins) {
+            Ok(store) => (atoms::ok(), ResourceArc::new(TrustHandle(store))).encode(env),
+            Err(fault) => failure(env, fault.code(), &fault.to_string()),
+        },
+    )
 }
 
 #[rustler::nif]
@@ -117,7 +132,11 @@ fn trust_delete<'a>(env: Env<'a>, trust: ResourceArc<TrustHandle>, name: Binary<
 }
 
 #[rustler::nif(schedule = "DirtyIo")]
-fn trust_check(trust: ResourceArc<TrustHandle>, name: Binary<'_>, key: Binary<'_>) -> NifResult<bool> {
+fn trust_check(
+    trust: ResourceArc<TrustHandle>,
+    name: Binary<'_>,
+    key: Binary<'_>,
+) -> NifResult<bool> {
     let key = public_key(&key)?;
     let Ok(node) = NodeName::parse(name.as_slice()) else {
         return Ok(false);

@@ -51,7 +51,11 @@ pub struct Limits {
 impl Limits {
     /// Limits for a pull budget (see the configuration) and a receive limit.
     pub fn new(pull_budget: usize, inbox: usize) -> Self {
-        Self { high: pull_budget.max(64 << 10), low: pull_budget.max(64 << 10) / 4, inbox: inbox.max(64 << 10) }
+        Self {
+            high: pull_budget.max(64 << 10),
+            low: pull_budget.max(64 << 10) / 4,
+            inbox: inbox.max(64 << 10),
+        }
     }
 }
 
@@ -248,10 +252,11 @@ impl<B: Bell> Channel<B> {
 
     fn took(&self, bytes: usize) {
         let waiting = self.waiting.fetch_sub(bytes, Ordering::AcqRel) - bytes;
-        if waiting <= self.limits.inbox / 2 && self.paused.swap(false, Ordering::AcqRel) {
-            if let Some(stream) = self.stream.get() {
-                stream.resume();
-            }
+        if waiting <= self.limits.inbox / 2
+            && self.paused.swap(false, Ordering::AcqRel)
+            && let Some(stream) = self.stream.get()
+        {
+            stream.resume();
         }
     }
 
@@ -285,7 +290,10 @@ impl<B: Bell> Channel<B> {
 
 impl<B: Bell> StreamEvents for Channel<B> {
     fn want(&self) -> usize {
-        let free = self.limits.inbox.saturating_sub(self.waiting.load(Ordering::Acquire));
+        let free = self
+            .limits
+            .inbox
+            .saturating_sub(self.waiting.load(Ordering::Acquire));
         if free > 0 {
             return free;
         }
@@ -296,7 +304,9 @@ impl<B: Bell> StreamEvents for Channel<B> {
         }
         self.paused.store(true, Ordering::Release);
         // The reader may have taken everything just before it could see `paused`.
-        self.limits.inbox.saturating_sub(self.waiting.load(Ordering::Acquire))
+        self.limits
+            .inbox
+            .saturating_sub(self.waiting.load(Ordering::Acquire))
     }
 
     fn data(&self, bytes: Bytes) {

@@ -13,7 +13,10 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
-use quinn::{AsyncTimer, AsyncUdpSocket, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, Runtime, TransportConfig, VarInt};
+use quinn::{
+    AsyncTimer, AsyncUdpSocket, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, Runtime,
+    TransportConfig, VarInt,
+};
 use quinn_proto::HashedConnectionIdGenerator;
 use ring::hmac;
 use tokio::runtime::Handle;
@@ -126,7 +129,13 @@ impl Endpoint {
         let (hub, runtime, address, small_buffer) = started
             .recv()
             .map_err(|_| StartError::System(std::io::Error::other("the I/O thread died")))??;
-        Ok(Self { hub, runtime, address, small_buffer, running: Mutex::new(Some(running)) })
+        Ok(Self {
+            hub,
+            runtime,
+            address,
+            small_buffer,
+            running: Mutex::new(Some(running)),
+        })
     }
 
     /// Where the socket is bound.
@@ -207,7 +216,9 @@ impl<F: FnOnce(OpenError)> Drop for Failing<F> {
 
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Endpoint").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("Endpoint")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
     }
 }
 
@@ -252,7 +263,12 @@ fn build_runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
     } else {
         tokio::runtime::Builder::new_current_thread()
     };
-    builder.enable_io().enable_time().thread_name("barrel io").max_blocking_threads(4).build()
+    builder
+        .enable_io()
+        .enable_time()
+        .thread_name("barrel io")
+        .max_blocking_threads(4)
+        .build()
 }
 
 /// Starts everything; answers what the caller needs and the task that ends
@@ -305,7 +321,10 @@ fn endpoint_config(config: &Config) -> EndpointConfig {
     // Both keys survive a restart: packets for a connection of the process
     // before get a stateless reset that its peer believes (RFC 9000 section
     // 10.3), so the peer learns of the restart from its own next packet.
-    let reset = hmac::Key::new(hmac::HMAC_SHA256, &config.identity.derive(b"stateless reset"));
+    let reset = hmac::Key::new(
+        hmac::HMAC_SHA256,
+        &config.identity.derive(b"stateless reset"),
+    );
     let ids = config.identity.derive(b"connection ids");
     let id_key = u64::from_le_bytes(std::array::from_fn(|n| ids[n]));
     let mut endpoint = EndpointConfig::new(Arc::new(reset));
@@ -320,7 +339,9 @@ fn transport(config: &Config) -> TransportConfig {
     let mut mtu = MtuDiscoveryConfig::default();
     mtu.upper_bound(config.max_datagram);
     transport
-        .max_idle_timeout(Some(IdleTimeout::try_from(config.idle_timeout).unwrap_or(VarInt::MAX.into())))
+        .max_idle_timeout(Some(
+            IdleTimeout::try_from(config.idle_timeout).unwrap_or(VarInt::MAX.into()),
+        ))
         .keep_alive_interval(Some(config.keep_alive))
         .initial_rtt(INITIAL_RTT)
         .mtu_discovery_config(Some(mtu))
@@ -386,7 +407,13 @@ async fn accept(hub: Arc<Hub>) {
             continue; // a first packet that was no QUIC after all
         };
         let ticket = gate.ticket();
-        let (hub, tell) = (Arc::clone(&hub), Ticket { ticket, over: tell.clone() });
+        let (hub, tell) = (
+            Arc::clone(&hub),
+            Ticket {
+                ticket,
+                over: tell.clone(),
+            },
+        );
         let task = tokio::spawn(async move {
             let _ticket = tell;
             // A panic is logged, and the connection closes with the future.
@@ -443,8 +470,10 @@ impl Renewal {
     }
 
     fn install(&self, hub: &Hub, material: &TlsMaterial) {
-        let configs =
-            (server_config(material, &self.transport), client_config(material, &self.transport));
+        let configs = (
+            server_config(material, &self.transport),
+            client_config(material, &self.transport),
+        );
         match configs {
             (Ok(server), Ok(client)) => {
                 if self.listen {
@@ -474,7 +503,10 @@ impl Runtime for WatchedRuntime {
         tokio::spawn(watched("quinn", future));
     }
 
-    fn wrap_udp_socket(&self, socket: std::net::UdpSocket) -> std::io::Result<Arc<dyn AsyncUdpSocket>> {
+    fn wrap_udp_socket(
+        &self,
+        socket: std::net::UdpSocket,
+    ) -> std::io::Result<Arc<dyn AsyncUdpSocket>> {
         quinn::TokioRuntime.wrap_udp_socket(socket)
     }
 

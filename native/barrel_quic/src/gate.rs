@@ -72,10 +72,10 @@ impl Gate {
     /// The handshake `ticket` has begun; gives up the oldest beyond the bound.
     pub fn began(&mut self, ticket: u64, task: AbortHandle) {
         self.under_way.insert(ticket, task);
-        if self.under_way.len() > MAX_HANDSHAKES {
-            if let Some((_, oldest)) = self.under_way.pop_first() {
-                oldest.abort();
-            }
+        if self.under_way.len() > MAX_HANDSHAKES
+            && let Some((_, oldest)) = self.under_way.pop_first()
+        {
+            oldest.abort();
         }
     }
 
@@ -131,7 +131,13 @@ mod tests {
         for _ in 0..PER_SECOND {
             assert_eq!(gate.judge(Duration::from_millis(10), true), Verdict::Admit);
         }
-        assert_eq!(gate.judge(Duration::from_millis(900), true), Verdict::Ignore);
-        assert_eq!(gate.judge(Duration::from_millis(1001), true), Verdict::Admit);
+        assert_eq!(
+            gate.judge(Duration::from_millis(900), true),
+            Verdict::Ignore
+        );
+        assert_eq!(
+            gate.judge(Duration::from_millis(1001), true),
+            Verdict::Admit
+        );
     }
 }

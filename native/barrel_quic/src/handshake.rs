@@ -82,11 +82,14 @@ impl fmt::Display for Failure {
                 by.fingerprint()
             ),
             Self::Table(Refusal::KeyHeld { by }, ..) => {
-                write!(f, "its key is in use by the live node {by}; give each node a key directory of its own")
+                write!(
+                    f,
+                    "its key is in use by the live node {by}; give each node a key directory of its own"
+                )
             }
-            Self::NoSecret(_) => {
-                f.write_str("this node has no secret for that name; set a cookie, or cluster_secret")
-            }
+            Self::NoSecret(_) => f.write_str(
+                "this node has no secret for that name; set a cookie, or cluster_secret",
+            ),
             Self::Ended(LinkEnd::PeerClosed(code)) => write!(f, "{code}; {}", told(*code)),
             Self::Ended(end) => write!(f, "{end}; see the log of the peer"),
             Self::Grammar(what) => write!(f, "{what}; check what listens on that port"),
@@ -153,15 +156,24 @@ impl Own<'_> {
         let (name, key) = claim.unproven();
         let claimed = (name.clone(), *key);
         let own_key = self.identity.public();
-        let context = Context { expected_role, exporter, own_key: &own_key, own_name: self.name };
-        claim.verify(&context).map_err(|reject| Failure::Rejected(reject, Some(claimed)))
+        let context = Context {
+            expected_role,
+            exporter,
+            own_key: &own_key,
+            own_name: self.name,
+        };
+        claim
+            .verify(&context)
+            .map_err(|reject| Failure::Rejected(reject, Some(claimed)))
     }
 }
 
 /// Checks that the sender of a verified hello holds the secret.
 pub(crate) fn prove(verified: Verified, secret: &Secret) -> Result<Proven, Failure> {
     let claimed = (verified.name().clone(), *verified.key());
-    verified.prove(secret).map_err(|reject| Failure::Rejected(reject, Some(claimed)))
+    verified
+        .prove(secret)
+        .map_err(|reject| Failure::Rejected(reject, Some(claimed)))
 }
 
 /// The keying material that binds a hello to this very connection.

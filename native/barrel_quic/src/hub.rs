@@ -131,7 +131,9 @@ impl Hub {
         loop {
             let (link, known) = self.link_to(request).await?;
             let opened = link
-                .open(request.tag, Arc::clone(&request.events), |stream| started(stream, &link.peer))
+                .open(request.tag, Arc::clone(&request.events), |stream| {
+                    started(stream, &link.peer)
+                })
                 .await;
             match opened {
                 // The link was known before and has died or is given up: the
@@ -163,7 +165,10 @@ impl Hub {
                 dial.push(tell);
             } else {
                 let secret = Secret::new(request.secret.clone()).ok_or(OpenError::NoSecret)?;
-                let target = Target { name: request.name.clone(), secret };
+                let target = Target {
+                    name: request.name.clone(),
+                    secret,
+                };
                 table.dials.insert(request.name.clone(), vec![tell]);
                 tokio::spawn(Arc::clone(self).dial(target, request.addresses.clone()));
             }
@@ -188,7 +193,10 @@ impl Hub {
         };
         let (waiting, link) = {
             let mut table = self.table.lock();
-            (table.dials.remove(&target.name).unwrap_or_default(), table.preferred(&target.name))
+            (
+                table.dials.remove(&target.name).unwrap_or_default(),
+                table.preferred(&target.name),
+            )
         };
         // A link that the peer dialled meanwhile serves as well.
         let result = link.map_or(result, Ok);
@@ -229,7 +237,11 @@ impl Hub {
         }
     }
 
-    async fn attempt(self: Arc<Self>, target: Target, address: SocketAddr) -> Result<Arc<Link>, OpenError> {
+    async fn attempt(
+        self: Arc<Self>,
+        target: Target,
+        address: SocketAddr,
+    ) -> Result<Arc<Link>, OpenError> {
         let config = self.client.lock().clone();
         let connecting = self
             .quinn
@@ -258,10 +270,16 @@ impl Hub {
     }
 
     /// The dialler's part of the exchange of hellos.
-    async fn greet(self: &Arc<Self>, conn: &Connection, target: &Target) -> Result<Arc<Link>, Failure> {
+    async fn greet(
+        self: &Arc<Self>,
+        conn: &Connection,
+        target: &Target,
+    ) -> Result<Arc<Link>, Failure> {
         let exporter = handshake::exporter(conn)?;
-        let (mut send, mut recv) =
-            conn.open_bi().await.map_err(|error| Failure::Ended(end_of(&error)))?;
+        let (mut send, mut recv) = conn
+            .open_bi()
+            .await
+            .map_err(|error| Failure::Ended(end_of(&error)))?;
         let own = self.own();
         let hello = own.seal(Role::Dialler, exporter, Some(&target.name), &target.secret);
         handshake::write_hello(&mut send, &hello).await?;
@@ -293,8 +311,10 @@ impl Hub {
     /// The acceptor's part of the exchange of hellos.
     async fn receive(self: &Arc<Self>, conn: &Connection) -> Result<(), Failure> {
         let exporter = handshake::exporter(conn)?;
-        let (mut send, mut recv) =
-            conn.accept_bi().await.map_err(|error| Failure::Ended(end_of(&error)))?;
+        let (mut send, mut recv) = conn
+            .accept_bi()
+            .await
+            .map_err(|error| Failure::Ended(end_of(&error)))?;
         let bytes = handshake::read_hello(&mut recv).await?;
         let own = self.own();
         let verified = own.verify(&bytes, Role::Dialler, &exporter)?;
@@ -312,7 +332,10 @@ impl Hub {
 
     async fn ask_secret(&self, name: &PeerName) -> Result<Secret, Failure> {
         let (answer, waiting) = oneshot::channel();
-        self.upper.secret(SecretRequest { name: name.clone(), answer });
+        self.upper.secret(SecretRequest {
+            name: name.clone(),
+            answer,
+        });
         let secret = waiting.await.ok().and_then(Secret::new);
         secret.ok_or_else(|| Failure::NoSecret(name.clone()))
     }
@@ -343,8 +366,11 @@ impl Hub {
                 .map_err(|refusal| Failure::Table(refusal, peer.name.clone(), peer.key))?;
             let link = Link::new(admission.id, peer, conn.clone());
             table.live.insert(admission.id, Arc::clone(&link));
-            let displaced: Vec<Arc<Link>> =
-                admission.displaced.iter().filter_map(|id| table.live.get(id).cloned()).collect();
+            let displaced: Vec<Arc<Link>> = admission
+                .displaced
+                .iter()
+                .filter_map(|id| table.live.get(id).cloned())
+                .collect();
             if let Some(loser) = admission.loser.and_then(|id| table.live.get(&id)) {
                 loser.drain();
             }
@@ -364,9 +390,11 @@ impl Hub {
         let judged = tokio::task::spawn_blocking(move || trust.admit(&name, &key)).await;
         match judged {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(distrust)) => {
-                Err(Failure::Distrusted(Box::new(distrust), peer.name.clone(), peer.key))
-            }
+            Ok(Err(distrust)) => Err(Failure::Distrusted(
+                Box::new(distrust),
+                peer.name.clone(),
+                peer.key,
+            )),
             Err(_) => Err(Failure::Grammar("the trust store panicked")),
         }
     }
@@ -376,7 +404,11 @@ impl Hub {
         let waiting = match &link.peer.name {
             PeerName::Member(name) => {
                 let mut table = self.table.lock();
-                table.dials.get_mut(name).map(std::mem::take).unwrap_or_default()
+                table
+                    .dials
+                    .get_mut(name)
+                    .map(std::mem::take)
+                    .unwrap_or_default()
             }
             PeerName::Client(_) => Vec::new(),
         };
@@ -469,7 +501,8 @@ impl Hub {
             // Whoever does not take its data in time loses it.
             let _ = tokio::time::timeout_at(deadline, link.wait_streamless()).await;
         }
-        self.quinn.close(crate::link::wire(Code::Shutdown), b"shutdown");
+        self.quinn
+            .close(crate::link::wire(Code::Shutdown), b"shutdown");
         let _ = tokio::time::timeout_at(deadline, self.quinn.wait_idle()).await;
     }
 }

@@ -81,12 +81,19 @@ impl Active {
     fn count(link: &Arc<Link>, counts: &mut Counts) -> Self {
         counts.next += 1;
         counts.active.insert(counts.next, None);
-        Self { link: Arc::clone(link), number: counts.next }
+        Self {
+            link: Arc::clone(link),
+            number: counts.next,
+        }
     }
 
     /// From now on [`Link::finish_streams`] reaches it.
     fn begin(&self, stream: &Stream) {
-        self.link.counts.lock().active.insert(self.number, Some(stream.clone()));
+        self.link
+            .counts
+            .lock()
+            .active
+            .insert(self.number, Some(stream.clone()));
     }
 }
 
@@ -130,8 +137,11 @@ impl Link {
         started: impl FnOnce(Stream),
     ) -> Result<(), OpenError> {
         let opening = Opening::begin(self)?;
-        let (mut send, mut recv) =
-            self.conn.open_bi().await.map_err(|error| OpenError::Link(end_of(&error)))?;
+        let (mut send, mut recv) = self
+            .conn
+            .open_bi()
+            .await
+            .map_err(|error| OpenError::Link(end_of(&error)))?;
         let active = opening.opened();
         match stream::open(&mut send, &mut recv, tag).await {
             Ok(Answer::Accepted) => {}
@@ -167,7 +177,8 @@ impl Link {
 
     /// Waits until the link and all its streams have ended.
     pub(crate) async fn wait_gone(&self) {
-        self.wait_for(|counts| counts.ended && counts.active.is_empty()).await;
+        self.wait_for(|counts| counts.ended && counts.active.is_empty())
+            .await;
     }
 
     /// Waits until no stream is left.
@@ -281,9 +292,15 @@ impl Link {
             let (idle, say, done) = {
                 let counts = self.counts.lock();
                 let idle = counts.active.is_empty() && counts.opening == 0;
-                let arrived = counts.peer_opened.is_some_and(|count| counts.accepted >= count);
+                let arrived = counts
+                    .peer_opened
+                    .is_some_and(|count| counts.accepted >= count);
                 let say = counts.draining && counts.opening == 0 && !said;
-                (idle && !counts.draining, say.then_some(counts.opened), said && idle && arrived)
+                (
+                    idle && !counts.draining,
+                    say.then_some(counts.opened),
+                    said && idle && arrived,
+                )
             };
             if let Some(opened) = say {
                 let mut message = [DRAIN; 9];
@@ -384,8 +401,15 @@ async fn serve_stream(
     recv: RecvStream,
     events: Arc<dyn StreamEvents>,
 ) {
-    let mut ending = Ending { events, end: StreamEnd::Local };
-    let served = watched("stream", stream::serve(&stream, send, recv, ending.events.as_ref())).await;
+    let mut ending = Ending {
+        events,
+        end: StreamEnd::Local,
+    };
+    let served = watched(
+        "stream",
+        stream::serve(&stream, send, recv, ending.events.as_ref()),
+    )
+    .await;
     ending.end = served.unwrap_or_else(|_| {
         active.link.close(Code::Internal);
         StreamEnd::Panicked

@@ -78,7 +78,12 @@ struct Entry {
 impl LinkTable {
     /// An empty table of the node with this key.
     pub fn new(own_key: PublicKey) -> Self {
-        Self { own_key, slots: Vec::new(), by_key: BTreeMap::new(), by_name: BTreeMap::new() }
+        Self {
+            own_key,
+            slots: Vec::new(),
+            by_key: BTreeMap::new(),
+            by_name: BTreeMap::new(),
+        }
     }
 
     /// Judges a link whose peer was authenticated.
@@ -86,36 +91,50 @@ impl LinkTable {
     /// # Errors
     /// The link must be closed; the table did not change.
     pub fn admit(&mut self, peer: &Peer) -> Result<Admission, Refusal> {
-        if let PeerName::Member(name) = &peer.name {
-            if let Some(holder) = self.by_name.get(name).filter(|holder| **holder != peer.key) {
-                return Err(Refusal::NameHeld { by: *holder });
-            }
+        if let PeerName::Member(name) = &peer.name
+            && let Some(holder) = self.by_name.get(name).filter(|holder| **holder != peer.key)
+        {
+            return Err(Refusal::NameHeld { by: *holder });
         }
         let rivals = self.by_key.get(&peer.key).cloned().unwrap_or_default();
         for rival in rivals.iter().filter_map(|id| self.entry(*id)) {
             if rival.name != peer.name {
-                return Err(Refusal::KeyHeld { by: rival.name.clone() });
+                return Err(Refusal::KeyHeld {
+                    by: rival.name.clone(),
+                });
             }
             if rival.incarnation > peer.incarnation {
-                return Err(Refusal::Stale { known: rival.incarnation });
+                return Err(Refusal::Stale {
+                    known: rival.incarnation,
+                });
             }
         }
         let id = self.insert(peer);
-        let (older, equal): (Vec<LinkId>, Vec<LinkId>) = rivals
+        let (older, equal): (Vec<LinkId>, Vec<LinkId>) = rivals.into_iter().partition(|rival| {
+            self.entry(*rival)
+                .is_some_and(|e| e.incarnation < peer.incarnation)
+        });
+        let rival = equal
             .into_iter()
-            .partition(|rival| self.entry(*rival).is_some_and(|e| e.incarnation < peer.incarnation));
-        let rival = equal.into_iter().find(|rival| self.entry(*rival).is_some_and(|e| !e.draining));
+            .find(|rival| self.entry(*rival).is_some_and(|e| !e.draining));
         let loser = rival.map(|rival| if self.stays(id, rival) { rival } else { id });
         for id in older.iter().chain(&loser) {
             self.drain(*id);
         }
-        Ok(Admission { id, displaced: older, loser })
+        Ok(Admission {
+            id,
+            displaced: older,
+            loser,
+        })
     }
 
     /// The link that new streams to this member use.
     pub fn preferred(&self, name: &NodeName) -> Option<LinkId> {
         let links = self.by_key.get(self.by_name.get(name)?)?;
-        links.iter().copied().find(|id| self.entry(*id).is_some_and(|entry| !entry.draining))
+        links
+            .iter()
+            .copied()
+            .find(|id| self.entry(*id).is_some_and(|entry| !entry.draining))
     }
 
     /// No new streams on this link.
@@ -159,7 +178,10 @@ impl LinkTable {
             dialled: peer.dialled,
             draining: false,
         });
-        let id = LinkId { index: index as u32, generation: slot.generation };
+        let id = LinkId {
+            index: index as u32,
+            generation: slot.generation,
+        };
         self.by_key.entry(peer.key).or_default().push(id);
         if let PeerName::Member(name) = &peer.name {
             self.by_name.insert(name.clone(), peer.key);
@@ -183,11 +205,15 @@ impl LinkTable {
 
     fn entry(&self, id: LinkId) -> Option<&Entry> {
         let slot = self.slots.get(id.index as usize)?;
-        slot.entry.as_ref().filter(|_| slot.generation == id.generation)
+        slot.entry
+            .as_ref()
+            .filter(|_| slot.generation == id.generation)
     }
 
     fn slot_mut(&mut self, id: LinkId) -> Option<&mut Slot> {
-        self.slots.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation)
+        self.slots
+            .get_mut(id.index as usize)
+            .filter(|slot| slot.generation == id.generation)
     }
 
     /// The invariants; in debug builds after each change.
@@ -204,7 +230,8 @@ impl LinkTable {
         for (name, key) in &self.by_name {
             let links = self.by_key.get(key).expect("a name is held by a live key");
             assert!(links.iter().all(|id| {
-                self.entry(*id).is_some_and(|entry| entry.name == PeerName::Member(name.clone()))
+                self.entry(*id)
+                    .is_some_and(|entry| entry.name == PeerName::Member(name.clone()))
             }));
         }
     }

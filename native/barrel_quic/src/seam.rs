@@ -149,18 +149,27 @@ impl Code {
     pub fn to_wire(self) -> u64 {
         match self {
             Self::Other(n) => n,
-            known => CODES.iter().find(|row| row.1 == known).map_or(0, |row| row.0),
+            known => CODES
+                .iter()
+                .find(|row| row.1 == known)
+                .map_or(0, |row| row.0),
         }
     }
 
     /// The meaning of a number from the wire.
     pub fn from_wire(n: u64) -> Self {
-        CODES.iter().find(|row| row.0 == n).map_or(Self::Other(n), |row| row.1)
+        CODES
+            .iter()
+            .find(|row| row.0 == n)
+            .map_or(Self::Other(n), |row| row.1)
     }
 
     /// A short name, an atom in Erlang.
     pub fn as_str(self) -> &'static str {
-        CODES.iter().find(|row| row.1 == self).map_or("unknown", |row| row.2)
+        CODES
+            .iter()
+            .find(|row| row.1 == self)
+            .map_or("unknown", |row| row.2)
     }
 }
 
@@ -258,7 +267,10 @@ pub struct Offer {
 impl Offer {
     /// An offer of `room` bytes; the last chunk may exceed it.
     pub fn new(room: usize) -> Self {
-        Self { room, chunks: Vec::new() }
+        Self {
+            room,
+            chunks: Vec::new(),
+        }
     }
 
     /// Bytes that may still be put.

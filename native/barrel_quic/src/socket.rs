@@ -49,7 +49,10 @@ pub struct Bound {
 /// # Errors
 /// The error of the last port tried, with the address in its text.
 pub fn bind(ip: Option<IpAddr>, ports: &[u16]) -> Result<Bound, BindError> {
-    let mut last = BindError { address: None, cause: io::Error::other("no port was given") };
+    let mut last = BindError {
+        address: None,
+        cause: io::Error::other("no port was given"),
+    };
     for &port in ports {
         match bind_one(ip, port) {
             Ok(bound) => return Ok(bound),
@@ -81,7 +84,10 @@ fn bind_one(ip: Option<IpAddr>, port: u16) -> Result<Bound, BindError> {
     let candidates: &[IpAddr] = match &ip {
         Some(ip) => std::slice::from_ref(ip),
         // A host without IPv6 refuses the first; the second is the same less IPv6.
-        None => &[IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::UNSPECIFIED)],
+        None => &[
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        ],
     };
     let mut last = None;
     for candidate in candidates {
@@ -90,18 +96,28 @@ fn bind_one(ip: Option<IpAddr>, port: u16) -> Result<Bound, BindError> {
             Ok(bound) => return Ok(bound),
             Err(cause) => {
                 let taken = cause.kind() == io::ErrorKind::AddrInUse;
-                last = Some(BindError { address: Some(address), cause });
+                last = Some(BindError {
+                    address: Some(address),
+                    cause,
+                });
                 if taken {
                     break;
                 }
             }
         }
     }
-    Err(last.unwrap_or(BindError { address: None, cause: io::Error::other("no address") }))
+    Err(last.unwrap_or(BindError {
+        address: None,
+        cause: io::Error::other("no address"),
+    }))
 }
 
 fn open(address: SocketAddr, dual: bool) -> io::Result<Bound> {
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::DGRAM,
+        Some(Protocol::UDP),
+    )?;
     if address.is_ipv6() {
         socket.set_only_v6(!dual)?;
     }
@@ -110,7 +126,11 @@ fn open(address: SocketAddr, dual: bool) -> io::Result<Bound> {
     let small_buffer = enlarge_buffers(&SockRef::from(&socket));
     let socket = std::net::UdpSocket::from(socket);
     let address = socket.local_addr()?;
-    Ok(Bound { socket, address, small_buffer })
+    Ok(Bound {
+        socket,
+        address,
+        small_buffer,
+    })
 }
 
 /// Answers the size in use when it is smaller than asked for. Linux doubles
@@ -119,7 +139,10 @@ fn enlarge_buffers(socket: &SockRef<'_>) -> Option<usize> {
     // A refusal leaves the old size, which the reading below shows.
     let _ = socket.set_recv_buffer_size(BUFFER);
     let _ = socket.set_send_buffer_size(BUFFER);
-    let got = socket.recv_buffer_size().unwrap_or(0).min(socket.send_buffer_size().unwrap_or(0));
+    let got = socket
+        .recv_buffer_size()
+        .unwrap_or(0)
+        .min(socket.send_buffer_size().unwrap_or(0));
     (got < BUFFER).then_some(got)
 }
 
@@ -172,16 +195,22 @@ impl EndpointSocket {
     }
 
     fn send_one(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        self.io.try_io(Interest::WRITABLE, || self.state.send((&self.io).into(), transmit))?;
+        self.io.try_io(Interest::WRITABLE, || {
+            self.state.send((&self.io).into(), transmit)
+        })?;
         self.counters.sends.fetch_add(1, Ordering::Relaxed);
-        self.counters.sent_bytes.fetch_add(transmit.contents.len() as u64, Ordering::Relaxed);
+        self.counters
+            .sent_bytes
+            .fetch_add(transmit.contents.len() as u64, Ordering::Relaxed);
         Ok(())
     }
 }
 
 impl fmt::Debug for EndpointSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EndpointSocket").field("counters", &self.counters).finish_non_exhaustive()
+        f.debug_struct("EndpointSocket")
+            .field("counters", &self.counters)
+            .finish_non_exhaustive()
     }
 }
 
@@ -192,7 +221,10 @@ fn segments_that_fit(segment: usize) -> usize {
 
 impl AsyncUdpSocket for EndpointSocket {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-        Box::pin(Writable { socket: self, waiting: None })
+        Box::pin(Writable {
+            socket: self,
+            waiting: None,
+        })
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
@@ -205,7 +237,10 @@ impl AsyncUdpSocket for EndpointSocket {
         }
         // The datagram size has just grown. When the socket fills up half way
         // quinn sends the whole again; the receiver drops the duplicates.
-        for contents in transmit.contents.chunks(segments_that_fit(segment) * segment) {
+        for contents in transmit
+            .contents
+            .chunks(segments_that_fit(segment) * segment)
+        {
             let segment_size = (contents.len() > segment).then_some(segment);
             self.send_one(&Transmit {
                 destination: transmit.destination,
@@ -226,11 +261,14 @@ impl AsyncUdpSocket for EndpointSocket {
     ) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.io.poll_recv_ready(cx))?;
-            let received =
-                self.io.try_io(Interest::READABLE, || self.state.recv((&self.io).into(), bufs, meta));
+            let received = self.io.try_io(Interest::READABLE, || {
+                self.state.recv((&self.io).into(), bufs, meta)
+            });
             if let Ok(count) = received {
                 let bytes: usize = meta.iter().take(count).map(|m| m.len).sum();
-                self.counters.received_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+                self.counters
+                    .received_bytes
+                    .fetch_add(bytes as u64, Ordering::Relaxed);
                 return Poll::Ready(Ok(count));
             }
         }
@@ -250,7 +288,9 @@ impl AsyncUdpSocket for EndpointSocket {
     }
 
     fn max_receive_segments(&self) -> usize {
-        self.state.gro_segments().min(segments_that_fit(self.max_datagram) + 1)
+        self.state
+            .gro_segments()
+            .min(segments_that_fit(self.max_datagram) + 1)
     }
 }
 
@@ -264,8 +304,9 @@ struct Writable {
 impl UdpPoller for Writable {
     fn poll_writable(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let socket = Arc::clone(&self.socket);
-        let waiting =
-            self.waiting.get_or_insert_with(|| Box::pin(async move { socket.io.writable().await }));
+        let waiting = self
+            .waiting
+            .get_or_insert_with(|| Box::pin(async move { socket.io.writable().await }));
         let result = ready!(waiting.as_mut().poll(cx));
         self.waiting = None;
         Poll::Ready(result)
@@ -311,7 +352,9 @@ mod tests {
     #[tokio::test]
     async fn a_transmit_over_the_limit_of_one_send_is_split_and_nothing_is_lost() {
         let receiver = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        receiver.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+        receiver
+            .set_read_timeout(Some(std::time::Duration::from_secs(5)))
+            .unwrap();
         let bound = bind(Some(Ipv4Addr::LOCALHOST.into()), &[0]).unwrap();
         let socket = EndpointSocket::new(bound, 8900).unwrap();
         if socket.gso_segments() < 2 {

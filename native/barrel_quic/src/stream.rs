@@ -116,7 +116,11 @@ pub(crate) async fn open(
     send.write_all(&preamble).await.map_err(write_end)?;
     let mut answer = [0];
     read_exact(recv, &mut answer).await?;
-    Ok(if answer[0] == ACCEPTED { Answer::Accepted } else { Answer::NoAcceptor })
+    Ok(if answer[0] == ACCEPTED {
+        Answer::Accepted
+    } else {
+        Answer::NoAcceptor
+    })
 }
 
 /// Reads the preamble of a stream that the peer opened.
@@ -212,7 +216,11 @@ async fn read_loop(stream: &Stream, recv: &mut RecvStream, events: &dyn StreamEv
     }
 }
 
-async fn write_loop(stream: &Stream, send: &mut SendStream, events: &dyn StreamEvents) -> StreamEnd {
+async fn write_loop(
+    stream: &Stream,
+    send: &mut SendStream,
+    events: &dyn StreamEvents,
+) -> StreamEnd {
     let moving = async {
         loop {
             // Looked at first: what was queued before the decision is sent.

@@ -22,14 +22,16 @@ pub async fn watched<F: Future>(what: &'static str, future: F) -> Result<F::Outp
     let mut future = pin!(future);
     // Unwind safety: the future is never polled again, and what it shares with
     // others is behind locks that do not poison and hold whole values.
-    poll_fn(move |cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-        Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
-        Ok(Poll::Pending) => Poll::Pending,
-        Err(payload) => {
-            report(what, payload.as_ref());
-            Poll::Ready(Err(Panicked))
-        }
-    })
+    poll_fn(
+        move |cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+            Ok(Poll::Pending) => Poll::Pending,
+            Err(payload) => {
+                report(what, payload.as_ref());
+                Poll::Ready(Err(Panicked))
+            }
+        },
+    )
     .await
 }
 
