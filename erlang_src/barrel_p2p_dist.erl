@@ -203,8 +203,8 @@ is_alphanumeric(C) ->
 accept_loop(Kernel, Listen) ->
     case barrel_p2p_node:acceptor(self()) of
         ok -> ok;
-        %% being opened again: its owner remembers this process
-        {error, closed} -> ok
+        %% being opened again, by an owner that remembers this process
+        {error, _} -> ok
     end,
     accept_next(Kernel, Listen).
 

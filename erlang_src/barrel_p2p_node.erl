@@ -131,8 +131,10 @@ ensure_client(MyNode) ->
 
 %% @doc Makes `Pid' the receiver of incoming dist streams, of this endpoint and of each one
 %% that is opened after it.
--spec acceptor(pid()) -> ok | {error, closed | term()}.
+-spec acceptor(pid()) -> ok | {error, closed | not_started | term()}.
 acceptor(Pid) ->
+    %% Here, not in the server: one that is being restarted finds it.
+    insert(?ACCEPTOR, Pid),
     call({acceptor, Pid}).
 
 %% @doc Withdraws the name, tells the peers and closes. Nothing is opened again.
@@ -266,7 +268,6 @@ handle_call({ensure_client, Host}, _From, State) ->
 handle_call({acceptor, Pid}, _From, #state{handle = Handle} = State) ->
     _ = State#state.acceptor_monitor =:= undefined orelse
         erlang:demonitor(State#state.acceptor_monitor, [flush]),
-    insert(?ACCEPTOR, Pid),
     Monitor = erlang:monitor(process, Pid),
     Reply =
         case Handle of
