@@ -14,7 +14,10 @@ use barrel_quic::name::{HostName, NodeName, PeerName};
 use barrel_quic::seam::{LinkEnd, LinkId, Peer, SecretAnswer, SecretRequest, StreamEvents, Upper};
 use barrel_quic::stream::Stream;
 use parking_lot::Mutex;
-use rustler::{Atom, Binary, Decoder, Encoder, Env, Error, LocalPid, Monitor, NifResult, Resource, ResourceArc, Term};
+use rustler::{
+    Atom, Binary, Decoder, Encoder, Env, Error, LocalPid, Monitor, NifResult, Resource,
+    ResourceArc, Term,
+};
 
 use crate::signal::{self, atoms, build, failure, text};
 use crate::stream::StreamHandle;
@@ -124,9 +127,10 @@ impl Upper for Shared {
             *next
         };
         let name = request.name.to_string();
-        self.tell(&self.secrets, build(|env| {
-            (atoms::secret(), id, text(env, &name)).encode(env)
-        }));
+        self.tell(
+            &self.secrets,
+            build(|env| (atoms::secret(), id, text(env, &name)).encode(env)),
+        );
     }
 
     fn incoming(&self, peer: &Peer, tag: &[u8], stream: Stream) -> Option<Arc<dyn StreamEvents>> {
@@ -156,7 +160,10 @@ impl Upper for Shared {
     fn down(&self, _link: LinkId, _peer: &Peer, _end: &LinkEnd) {}
 
     fn failed(&self, reason: &str) {
-        self.tell(&self.owner, build(|env| (atoms::down(), text(env, reason)).encode(env)));
+        self.tell(
+            &self.owner,
+            build(|env| (atoms::down(), text(env, reason)).encode(env)),
+        );
         self.endpoint.lock().take();
         self.handle.lock().take();
     }
@@ -243,7 +250,10 @@ fn bind_ip(term: Term<'_>) -> NifResult<Option<std::net::IpAddr>> {
 
 /// A directory as a UTF-8 binary, or `undefined`.
 pub(crate) fn directory(term: Term<'_>) -> NifResult<Option<PathBuf>> {
-    if term.decode::<Atom>().is_ok_and(|atom| atom == atoms::undefined()) {
+    if term
+        .decode::<Atom>()
+        .is_ok_and(|atom| atom == atoms::undefined())
+    {
         return Ok(None);
     }
     path(term).map(Some)
@@ -270,6 +280,9 @@ fn node_open<'a>(env: Env<'a>, opts: Term<'a>) -> NifResult<Term<'a>> {
         Ok(material) => material,
         Err(error) => return Ok(failure(env, error.code(), &error.to_string())),
     };
+    if let Some(warning) = &material.warning {
+        tracing::warn!(cause = %warning, "the certificate needs attention");
+    }
     let key = identity.public();
     let shared = Arc::new(Shared {
         owner: options.owner,
@@ -280,7 +293,9 @@ fn node_open<'a>(env: Env<'a>, opts: Term<'a>) -> NifResult<Term<'a>> {
         questions: Mutex::default(),
         acceptor: Mutex::default(),
     });
-    let handle = ResourceArc::new(NodeHandle { shared: Arc::clone(&shared) });
+    let handle = ResourceArc::new(NodeHandle {
+        shared: Arc::clone(&shared),
+    });
     *shared.handle.lock() = Some(handle.clone());
     let listen = matches!(options.name, PeerName::Member(_));
     let config = Config {
@@ -314,6 +329,13 @@ fn node_open<'a>(env: Env<'a>, opts: Term<'a>) -> NifResult<Term<'a>> {
         }
     };
     let port = endpoint.address().port();
+    if let Some(bytes) = endpoint.small_buffer() {
+        tracing::info!(
+            bytes = bytes as u64,
+            remedy = "raise net.core.rmem_max and net.core.wmem_max to 4194304",
+            "the system gives small socket buffers; bulk transfers are slower"
+        );
+    }
     {
         let mut open = OPEN.lock();
         open.retain(|endpoint| endpoint.strong_count() > 0);
@@ -336,7 +358,9 @@ fn node_open<'a>(env: Env<'a>, opts: Term<'a>) -> NifResult<Term<'a>> {
 }
 
 fn identity(dir: Option<&std::path::Path>) -> Result<(Identity, u64), keydir::KeyDirError> {
-    let wall_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    let wall_ms = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64);
     let identity = match dir {
         Some(dir) => keydir::load_or_generate(dir)?,
         None => Identity::generate().map_err(|_| keydir::KeyDirError::Random)?,
@@ -398,7 +422,10 @@ fn node_info<'a>(env: Env<'a>, node: ResourceArc<NodeHandle>) -> Term<'a> {
     signal::map(
         env,
         &[
-            (atoms::address(), signal::socket_address(env, endpoint.address())),
+            (
+                atoms::address(),
+                signal::socket_address(env, endpoint.address()),
+            ),
             (atoms::links(), endpoint.links().len().encode(env)),
             (atoms::small_buffer(), small_buffer),
         ],
@@ -425,7 +452,9 @@ fn node_links<'a>(env: Env<'a>, node: ResourceArc<NodeHandle>) -> Vec<Term<'a>> 
             (atoms::lost_packets(), link.lost_packets.encode(env)),
         ]
         .into_iter()
-        .fold(signal::peer(env, &link.peer), |map, (key, value)| put(map, key, value))
+        .fold(signal::peer(env, &link.peer), |map, (key, value)| {
+            put(map, key, value)
+        })
     });
     links.collect()
 }
