@@ -17,7 +17,7 @@
 
 use std::collections::VecDeque;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -154,6 +154,9 @@ impl<B: Bell> Channel<B> {
     pub fn attach(&self, stream: Stream) {
         // A second stream would be a bug of the caller; the first one stays.
         let _ = self.stream.set(stream);
+        // With the fence of `close`: of two threads that attach and close at
+        // once, one at least sees what the other did.
+        fence(Ordering::SeqCst);
         if self.closing.load(Ordering::Acquire) {
             self.close();
         }
@@ -165,11 +168,11 @@ impl<B: Bell> Channel<B> {
         &self.bell
     }
 
-    /// Queues packets: `fill` writes `count` of them to the outbox.
+    /// Queues packets: `fill` writes them to the outbox and answers how many.
     pub fn send(&self, fill: impl FnOnce(&mut Outbox) -> u64) -> Sent {
         let answer = {
             let mut out = self.out.lock();
-            if out.closed {
+            if out.closed || self.closing.load(Ordering::Acquire) {
                 return Sent::Closed;
             }
             let packets = fill(&mut out.outbox);
@@ -189,7 +192,8 @@ impl<B: Bell> Channel<B> {
     pub fn tick(&self) {
         {
             let mut out = self.out.lock();
-            if out.closed || out.outbox.queued() + out.offered > 0 {
+            let closed = out.closed || self.closing.load(Ordering::Acquire);
+            if closed || out.outbox.queued() + out.offered > 0 {
                 return;
             }
             out.outbox.start(0);
@@ -245,18 +249,38 @@ impl<B: Bell> Channel<B> {
             Some(end) => Err(end.clone()),
             None => {
                 incoming.armed = true;
+                drop(incoming);
+                // What still waits is the beginning of one packet, however
+                // large: only reading on can complete it.
+                self.unpause();
                 Ok(false)
             }
         }
     }
 
     fn took(&self, bytes: usize) {
-        let waiting = self.waiting.fetch_sub(bytes, Ordering::AcqRel) - bytes;
-        if waiting <= self.limits.inbox / 2
-            && self.paused.swap(false, Ordering::AcqRel)
+        let waiting = self.waiting.fetch_sub(bytes, Ordering::SeqCst) - bytes;
+        if waiting <= self.limits.inbox / 2 {
+            self.unpause();
+        }
+    }
+
+    fn unpause(&self) {
+        if self.paused.swap(false, Ordering::SeqCst)
             && let Some(stream) = self.stream.get()
         {
             stream.resume();
+        }
+    }
+
+    /// Bytes that may arrive now. `None`: the reader must come first.
+    fn room(&self) -> Option<usize> {
+        let waiting = self.waiting.load(Ordering::SeqCst);
+        match self.limits.inbox.saturating_sub(waiting) {
+            // Everything that waits may be one packet larger than the inbox:
+            // then only its rest can make progress.
+            0 => self.incoming.lock().armed.then_some(self.limits.inbox),
+            free => Some(free),
         }
     }
 
@@ -276,6 +300,7 @@ impl<B: Bell> Channel<B> {
     /// Sends what is queued, then ends the stream.
     pub fn close(&self) {
         self.closing.store(true, Ordering::Release);
+        fence(Ordering::SeqCst);
         if let Some(stream) = self.stream.get() {
             stream.finish();
         }
@@ -290,23 +315,13 @@ impl<B: Bell> Channel<B> {
 
 impl<B: Bell> StreamEvents for Channel<B> {
     fn want(&self) -> usize {
-        let free = self
-            .limits
-            .inbox
-            .saturating_sub(self.waiting.load(Ordering::Acquire));
-        if free > 0 {
-            return free;
+        if let Some(room) = self.room() {
+            return room;
         }
-        if self.incoming.lock().armed {
-            // Everything that waits is one packet larger than the inbox: only
-            // its rest can make progress.
-            return self.limits.inbox;
-        }
-        self.paused.store(true, Ordering::Release);
-        // The reader may have taken everything just before it could see `paused`.
-        self.limits
-            .inbox
-            .saturating_sub(self.waiting.load(Ordering::Acquire))
+        // Sequentially consistent, as what the reader does is: either it sees
+        // `paused` after it made room, or the room is seen here.
+        self.paused.store(true, Ordering::SeqCst);
+        self.room().unwrap_or(0)
     }
 
     fn data(&self, bytes: Bytes) {
@@ -316,7 +331,7 @@ impl<B: Bell> StreamEvents for Channel<B> {
         }
         match incoming.scanner.scan(&bytes) {
             Ok(ended) => {
-                self.waiting.fetch_add(bytes.len(), Ordering::AcqRel);
+                self.waiting.fetch_add(bytes.len(), Ordering::SeqCst);
                 incoming.chunks.push_back(bytes);
                 incoming.ended += ended;
                 incoming.burst += ended as u64;

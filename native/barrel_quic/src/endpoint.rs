@@ -32,7 +32,7 @@ use crate::socket::{self, EndpointSocket};
 use crate::stream::Stream;
 use crate::tls;
 use crate::trust::TrustStore;
-use crate::watch::watched;
+use crate::watch::{guarded, watched};
 
 /// Streams of a peer at once on one link. QUIC keeps a table entry for each.
 const MAX_STREAMS: u32 = 128;
@@ -43,6 +43,9 @@ const CERTIFICATE_CHECK: Duration = Duration::from_secs(12 * 3600);
 /// First guess of a round trip; three of them pass before the first packet is
 /// repeated. RFC 9002 says 333 ms, for the whole Internet with its slow edges.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
+
+/// How long the end waits for other threads of the runtime to let go.
+const SETTLE: Duration = Duration::from_millis(50);
 
 /// Everything an endpoint needs to start.
 pub struct Config {
@@ -104,12 +107,22 @@ impl fmt::Display for StartError {
 /// A running endpoint. Dropping it closes it without goodbye; see
 /// [`shut_down`](Self::shut_down).
 pub struct Endpoint {
-    hub: Arc<Hub>,
+    /// Guards what the socket hangs on: taken when the endpoint closes, so that
+    /// its port is free then, whoever still holds this value.
+    hub: Mutex<Option<Arc<Hub>>>,
     runtime: Handle,
     address: SocketAddr,
     small_buffer: Option<usize>,
-    /// Guards the sender that keeps the I/O thread running.
-    running: Mutex<Option<mpsc::Sender<()>>>,
+    /// Guards the hold on the I/O thread.
+    running: Mutex<Option<Running>>,
+}
+
+/// The hold on the I/O thread.
+struct Running {
+    /// Dropped to end the thread.
+    stop: mpsc::Sender<()>,
+    /// Closed when the thread has let go of everything.
+    ended: std_mpsc::Receiver<()>,
 }
 
 type Started = (Arc<Hub>, Handle, SocketAddr, Option<usize>);
@@ -120,21 +133,27 @@ impl Endpoint {
     /// # Errors
     /// Nothing is left running.
     pub fn start(config: Config, upper: Arc<dyn Upper>) -> Result<Self, StartError> {
+        #[cfg(feature = "faults")]
+        crate::faults::arm_from_environment();
         let (tell, started) = std_mpsc::sync_channel(1);
-        let (running, stop) = mpsc::channel(1);
+        let (stop, stopping) = mpsc::channel(1);
+        let (ending, ended) = std_mpsc::sync_channel(0);
         std::thread::Builder::new()
             .name("barrel io".into())
-            .spawn(move || io_thread(&config, upper, &tell, stop))
+            .spawn(move || {
+                io_thread(config, upper, tell, stopping);
+                drop(ending);
+            })
             .map_err(StartError::System)?;
         let (hub, runtime, address, small_buffer) = started
             .recv()
             .map_err(|_| StartError::System(std::io::Error::other("the I/O thread died")))??;
         Ok(Self {
-            hub,
+            hub: Mutex::new(Some(hub)),
             runtime,
             address,
             small_buffer,
-            running: Mutex::new(Some(running)),
+            running: Mutex::new(Some(Running { stop, ended })),
         })
     }
 
@@ -149,16 +168,23 @@ impl Endpoint {
     }
 
     /// Opens a tagged stream. `started` gets the stream before its first event,
-    /// or `done` the error; both are called on the I/O thread.
+    /// or `failed` the error; both are called on a thread of this endpoint.
     pub fn open(
         &self,
         request: OpenRequest,
         started: impl Fn(Stream, &Peer) + Send + Sync + 'static,
         failed: impl FnOnce(OpenError) + Send + 'static,
     ) {
-        let hub = Arc::clone(&self.hub);
-        let mut failing = Failing(Some(failed));
+        let hub = self.hub.lock().clone();
+        let mut failing = Failing {
+            failed: Some(failed),
+            on_io_thread: false,
+        };
         self.runtime.spawn(async move {
+            failing.run();
+            let Some(hub) = hub else {
+                return failing.fail(OpenError::Closed);
+            };
             match watched("open", hub.open(&request, started)).await {
                 Ok(Ok(())) => failing.disarm(),
                 Ok(Err(error)) => failing.fail(error),
@@ -169,48 +195,68 @@ impl Endpoint {
 
     /// Figures of every link.
     pub fn links(&self) -> Vec<LinkStats> {
-        self.hub.stats()
+        let hub = self.hub.lock().clone();
+        hub.map(|hub| hub.stats()).unwrap_or_default()
     }
 
     /// Streams send what was taken, links say goodbye, the socket closes and
     /// the I/O thread ends. Waits for this, at most about `grace`. Only the
     /// first call does anything.
     pub fn shut_down(&self, grace: Duration) {
-        let Some(running) = self.running.lock().take() else {
+        let (Some(Running { stop, ended }), Some(hub)) =
+            (self.running.lock().take(), self.hub.lock().take())
+        else {
             return;
         };
-        let hub = Arc::clone(&self.hub);
-        let (tell, done) = std_mpsc::sync_channel(1);
         self.runtime.spawn(async move {
             // A panic is logged; the thread must end all the same.
             let _ = watched("shutdown", hub.shut_down(grace)).await;
-            drop(running);
-            // Nobody waits any more if this took too long.
-            let _ = tell.try_send(());
+            drop((hub, stop));
         });
-        // The bound holds even if the I/O thread is stuck.
-        let _ = done.recv_timeout(grace + Duration::from_millis(50));
+        // Closed, not sent to. The bound holds even if the I/O thread is stuck.
+        let _ = ended.recv_timeout(grace + SETTLE * 2);
     }
 }
 
 /// Tells that an open failed, also when its task is dropped with the runtime.
-struct Failing<F: FnOnce(OpenError)>(Option<F>);
+struct Failing<F: FnOnce(OpenError) + Send + 'static> {
+    failed: Option<F>,
+    /// The task has run. Else a runtime that is gone refused it, on the thread
+    /// of the caller, who must not be called back from within its own call.
+    on_io_thread: bool,
+}
 
-impl<F: FnOnce(OpenError)> Failing<F> {
+impl<F: FnOnce(OpenError) + Send + 'static> Failing<F> {
+    fn run(&mut self) {
+        self.on_io_thread = true;
+    }
+
     fn disarm(&mut self) {
-        self.0 = None;
+        self.failed = None;
     }
 
     fn fail(&mut self, error: OpenError) {
-        if let Some(failed) = self.0.take() {
-            failed(error);
+        if let Some(failed) = self.failed.take() {
+            // A panic in it is logged; there is nobody else to tell.
+            let _ = guarded("open", || failed(error));
         }
     }
 }
 
-impl<F: FnOnce(OpenError)> Drop for Failing<F> {
+impl<F: FnOnce(OpenError) + Send + 'static> Drop for Failing<F> {
     fn drop(&mut self) {
-        self.fail(OpenError::Closed);
+        if self.on_io_thread {
+            return self.fail(OpenError::Closed);
+        }
+        let Some(failed) = self.failed.take() else {
+            return;
+        };
+        let tell = move || {
+            let _ = guarded("open", || failed(OpenError::Closed));
+        };
+        if std::thread::Builder::new().spawn(tell).is_err() {
+            tracing::error!("no thread to tell that the endpoint is closed");
+        }
     }
 }
 
@@ -223,9 +269,9 @@ impl fmt::Debug for Endpoint {
 }
 
 fn io_thread(
-    config: &Config,
+    config: Config,
     upper: Arc<dyn Upper>,
-    tell: &std_mpsc::SyncSender<Result<Started, StartError>>,
+    tell: std_mpsc::SyncSender<Result<Started, StartError>>,
     mut stop: mpsc::Receiver<()>,
 ) {
     let runtime = match build_runtime(config.threads) {
@@ -236,13 +282,16 @@ fn io_thread(
         }
     };
     runtime.block_on(async {
-        match begin(config, Arc::clone(&upper)) {
+        match begin(&config, Arc::clone(&upper)) {
             Ok((started, serve)) => {
                 if tell.send(Ok(started)).is_err() {
                     return;
                 }
                 tokio::select! {
-                    reason = serve => upper.failed(&reason),
+                    reason = serve => {
+                        // A panic in it is logged; the end is the same.
+                        let _ = guarded("endpoint", || upper.failed(&reason));
+                    }
                     _ = stop.recv() => {}
                 }
             }
@@ -252,7 +301,7 @@ fn io_thread(
         }
     });
     // Tasks of the pool may be in a file operation; they end by themselves.
-    runtime.shutdown_background();
+    runtime.shutdown_timeout(SETTLE);
 }
 
 fn build_runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
@@ -389,6 +438,11 @@ async fn accept(hub: Arc<Hub>) {
             incoming = hub.quinn.accept() => incoming,
         };
         let Some(incoming) = incoming else {
+            if hub.is_closing() {
+                // Closed on purpose. The goodbyes are still to be sent, so this
+                // is not yet the end of the I/O thread.
+                std::future::pending::<()>().await;
+            }
             return;
         };
         match gate.judge(hub.now(), incoming.remote_address_validated()) {
@@ -476,7 +530,7 @@ impl Renewal {
         );
         match configs {
             (Ok(server), Ok(client)) => {
-                if self.listen {
+                if self.listen && !hub.is_closing() {
                     hub.quinn.set_server_config(Some(server));
                 }
                 *hub.client.lock() = client;

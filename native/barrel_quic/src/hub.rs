@@ -10,11 +10,11 @@ use parking_lot::Mutex;
 use quinn::{ClientConfig, Connection, ConnectionError, RecvStream, SendStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, timeout, timeout_at};
 
 use crate::handshake::{self, Failure, Own};
 use crate::hello::{Proven, Role, Secret};
-use crate::identity::Identity;
+use crate::identity::{Identity, PublicKey};
 use crate::link::{Link, end_of};
 use crate::links::LinkTable;
 use crate::name::{NodeName, PeerName};
@@ -61,8 +61,11 @@ struct Table {
     links: LinkTable,
     live: BTreeMap<LinkId, Arc<Link>>,
     /// Who waits for a link to a member that is being dialled.
-    dials: BTreeMap<NodeName, Vec<oneshot::Sender<Result<Arc<Link>, OpenError>>>>,
+    dials: BTreeMap<NodeName, Vec<Waiting>>,
 }
+
+/// Somebody who waits for a dial.
+type Waiting = oneshot::Sender<Result<Arc<Link>, OpenError>>;
 
 /// What the dialler of one link needs.
 #[derive(Clone)]
@@ -112,6 +115,10 @@ impl Hub {
 
     /// Opens a stream over the link to that member, dialling it when there is
     /// none. `started` is told the stream before any of its events.
+    ///
+    /// # Cancel safety
+    /// Dropping the future abandons the stream; a dial under way goes on for
+    /// others who wait for it, and its link drains if nobody does.
     pub(crate) async fn open(
         self: &Arc<Self>,
         request: &OpenRequest,
@@ -129,16 +136,29 @@ impl Hub {
         started: impl Fn(Stream, &Peer),
     ) -> Result<(), OpenError> {
         loop {
-            let (link, known) = self.link_to(request).await?;
+            let (link, known) = match self.link_to(request).await {
+                Ok(found) => found,
+                // Somebody else's dial, to where the peer was before: the
+                // addresses of this request are still to be tried.
+                Err(OpenError::Unreachable(tried))
+                    if request.addresses.iter().any(|one| !tried.contains(one)) =>
+                {
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let opened = link
                 .open(request.tag, Arc::clone(&request.events), |stream| {
                     started(stream, &link.peer)
                 })
                 .await;
             match opened {
-                // The link was known before and has died or is given up: the
-                // peer may have been restarted. Only a new link can tell.
-                Err(OpenError::Link(_)) if known => self.table.lock().links.drain(link.id),
+                // The link was known before and has died: the peer may have
+                // been restarted. Or another took its place, or it was given
+                // up as idle just now. Only another link can tell.
+                Err(OpenError::Link(end)) if known || was_given_up(&end) => {
+                    self.table.lock().links.drain(link.id);
+                }
                 result => return result,
             }
         }
@@ -207,6 +227,9 @@ impl Hub {
     }
 
     /// Tries the addresses side by side, each a little later than the one before.
+    ///
+    /// Only the connecting is a race. Hellos are exchanged with one at a time, or
+    /// a peer with two addresses would get two links of this one dial.
     async fn race(
         self: &Arc<Self>,
         target: &Target,
@@ -216,57 +239,59 @@ impl Hub {
         let mut left = addresses.iter();
         let mut worst = OpenError::Unreachable(addresses.to_vec());
         loop {
-            let next = left.next();
-            if let Some(address) = next {
-                let (hub, target) = (Arc::clone(self), target.clone());
-                attempts.spawn(hub.attempt(target, *address));
+            if let Some(address) = left.next() {
+                attempts.spawn(Arc::clone(self).connect(*address));
             }
-            tokio::select! {
-                Some(ended) = attempts.join_next() => match ended {
-                    Ok(Ok(link)) => return Ok(link),
-                    // An answer says more than silence.
-                    Ok(Err(OpenError::Unreachable(_))) => {}
-                    Ok(Err(error)) => worst = error,
-                    Err(_) => worst = OpenError::Link(LinkEnd::Panicked),
-                },
-                () = sleep(NEXT_ADDRESS), if left.len() > 0 => {}
-            }
-            if attempts.is_empty() && left.len() == 0 {
-                return Err(worst);
+            let ended = tokio::select! {
+                Some(ended) = attempts.join_next() => ended,
+                () = sleep(NEXT_ADDRESS), if left.len() > 0 => continue,
+                else => return Err(worst),
+            };
+            let met = match ended {
+                Ok(Ok(conn)) => self.meet(&conn, target).await,
+                Ok(Err(error)) => Err(error),
+                Err(_) => Err(OpenError::Link(LinkEnd::Panicked)),
+            };
+            match met {
+                Ok(link) => return Ok(link),
+                // An answer says more than silence.
+                Err(OpenError::Unreachable(_)) => {}
+                Err(error) => worst = error,
             }
         }
     }
 
-    async fn attempt(
-        self: Arc<Self>,
-        target: Target,
-        address: SocketAddr,
-    ) -> Result<Arc<Link>, OpenError> {
+    /// Connects, up to the end of the TLS handshake.
+    async fn connect(self: Arc<Self>, address: SocketAddr) -> Result<Connection, OpenError> {
         let config = self.client.lock().clone();
         let connecting = self
             .quinn
             .connect_with(config, address, SERVER_NAME)
             .map_err(|error| OpenError::Handshake(error.to_string()))?;
-        let conn = connecting.await.map_err(|error| match error {
+        connecting.await.map_err(|error| match error {
             ConnectionError::TimedOut => OpenError::Unreachable(vec![address]),
             ConnectionError::ApplicationClosed(_) => match end_of(&error) {
                 LinkEnd::PeerClosed(code) => OpenError::RefusedByPeer(code),
                 _ => OpenError::Unreachable(vec![address]),
             },
             other => OpenError::Handshake(other.to_string()),
-        })?;
-        match self.greet(&conn, &target).await {
-            Ok(link) => Ok(link),
-            Err(failure) => {
-                let code = failure.code();
-                self.refuse(&conn, &failure, Some(&target.name));
-                Err(match failure {
-                    Failure::Ended(LinkEnd::PeerClosed(code)) => OpenError::RefusedByPeer(code),
-                    Failure::Ended(end) => OpenError::Link(end),
-                    _ => OpenError::RefusedHere(code),
-                })
+        })
+    }
+
+    /// Makes a link of a fresh connection, or closes it.
+    async fn meet(
+        self: &Arc<Self>,
+        conn: &Connection,
+        target: &Target,
+    ) -> Result<Arc<Link>, OpenError> {
+        self.greet(conn, target).await.map_err(|failure| {
+            self.refuse(conn, &failure, Some(&target.name));
+            match failure {
+                Failure::Ended(LinkEnd::PeerClosed(code)) => OpenError::RefusedByPeer(code),
+                Failure::Ended(end) => OpenError::Link(end),
+                _ => OpenError::RefusedHere(failure.code()),
             }
-        }
+        })
     }
 
     /// The dialler's part of the exchange of hellos.
@@ -289,9 +314,8 @@ impl Hub {
         hello.check_dialled(&target.name).map_err(|reject| {
             Failure::Rejected(reject, Some((hello.name().clone(), *hello.key())))
         })?;
-        let link = self.admit(conn, hello, true).await?;
-        self.begin(&link, (send, recv));
-        Ok(link)
+        let admitted = self.admit(conn, hello, true).await?;
+        Ok(self.begin(admitted, (send, recv)))
     }
 
     // Accepting
@@ -303,6 +327,12 @@ impl Hub {
         };
         match timeout(self.handshake_timeout, self.receive(&conn)).await {
             Ok(Ok(())) => {}
+            Ok(Err(Failure::Ended(end))) => {
+                // It gave up before it was judged; it dialled another address
+                // too, or it was no peer at all.
+                let address = unmapped(conn.remote_address());
+                tracing::debug!(%address, reason = %end, "a handshake was given up by the peer");
+            }
             Ok(Err(failure)) => self.refuse(&conn, &failure, None),
             Err(_) => self.refuse(&conn, &Failure::Grammar("no hello in time"), None),
         }
@@ -320,13 +350,10 @@ impl Hub {
         let verified = own.verify(&bytes, Role::Dialler, &exporter)?;
         let secret = self.ask_secret(verified.name()).await?;
         let hello = handshake::prove(verified, &secret)?;
-        let link = self.admit(conn, hello, false).await?;
+        let admitted = self.admit(conn, hello, false).await?;
         let answer = own.seal(Role::Acceptor, exporter, None, &secret);
-        if let Err(failure) = handshake::write_hello(&mut send, &answer).await {
-            self.forget(&link);
-            return Err(failure);
-        }
-        self.begin(&link, (send, recv));
+        handshake::write_hello(&mut send, &answer).await?;
+        self.begin(admitted, (send, recv));
         Ok(())
     }
 
@@ -343,12 +370,16 @@ impl Hub {
     // Links
 
     /// Judges a proven peer and gives its link a place.
+    ///
+    /// # Cancel safety
+    /// Dropping the future, or its result, frees the place. Links that were
+    /// displaced stay so.
     async fn admit(
         self: &Arc<Self>,
         conn: &Connection,
         hello: Proven,
         dialled: bool,
-    ) -> Result<Arc<Link>, Failure> {
+    ) -> Result<Admitted, Failure> {
         let peer = Peer {
             name: hello.name().clone(),
             key: *hello.key(),
@@ -358,14 +389,19 @@ impl Hub {
             features: hello.features() & FEATURES,
         };
         self.ask_trust(&peer).await?;
-        let (link, displaced) = {
+        let (admitted, displaced) = {
             let mut table = self.table.lock();
+            table.refresh(&peer.key);
             let admission = table
                 .links
                 .admit(&peer)
                 .map_err(|refusal| Failure::Table(refusal, peer.name.clone(), peer.key))?;
             let link = Link::new(admission.id, peer, conn.clone());
             table.live.insert(admission.id, Arc::clone(&link));
+            let admitted = Admitted {
+                hub: Arc::clone(self),
+                link: Some(link),
+            };
             let displaced: Vec<Arc<Link>> = admission
                 .displaced
                 .iter()
@@ -374,33 +410,38 @@ impl Hub {
             if let Some(loser) = admission.loser.and_then(|id| table.live.get(&id)) {
                 loser.drain();
             }
-            (link, displaced)
+            (admitted, displaced)
         };
         for old in displaced {
             old.close(Code::Superseded);
             // The streams of the dead incarnation end before any of the new one begins.
             let _ = timeout(DISPLACE, old.wait_gone()).await;
         }
-        Ok(link)
+        Ok(admitted)
     }
 
     /// The trust store is files: asked on a thread that may wait for a disk.
     async fn ask_trust(&self, peer: &Peer) -> Result<(), Failure> {
         let (trust, name, key) = (Arc::clone(&self.trust), peer.name.clone(), peer.key);
-        let judged = tokio::task::spawn_blocking(move || trust.admit(&name, &key)).await;
-        match judged {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(distrust)) => Err(Failure::Distrusted(
+        let judge = move || guarded("trust", || trust.admit(&name, &key));
+        match tokio::task::spawn_blocking(judge).await {
+            Ok(Ok(Ok(_))) => Ok(()),
+            Ok(Ok(Err(distrust))) => Err(Failure::Distrusted(
                 Box::new(distrust),
                 peer.name.clone(),
                 peer.key,
             )),
-            Err(_) => Err(Failure::Grammar("the trust store panicked")),
+            Ok(Err(_)) | Err(_) => Err(Failure::Grammar("the trust store panicked")),
         }
     }
 
     /// The link is up: tells everybody, and serves it until it ends.
-    fn begin(self: &Arc<Self>, link: &Arc<Link>, control: (SendStream, RecvStream)) {
+    fn begin(
+        self: &Arc<Self>,
+        mut admitted: Admitted,
+        control: (SendStream, RecvStream),
+    ) -> Arc<Link> {
+        let link = admitted.link.take().expect("taken once, here");
         let waiting = match &link.peer.name {
             PeerName::Member(name) => {
                 let mut table = self.table.lock();
@@ -421,17 +462,21 @@ impl Hub {
         );
         // A panic above is logged; the link itself is sound.
         let _ = guarded("link up", || self.upper.up(link.id, &link.peer));
+        link.begin();
         for tell in waiting {
             // Whoever gave up waiting does not want to know.
-            let _ = tell.send(Ok(Arc::clone(link)));
+            let _ = tell.send(Ok(Arc::clone(&link)));
         }
-        let (hub, link) = (Arc::clone(self), Arc::clone(link));
+        let served = Served {
+            hub: Arc::clone(self),
+            link: Arc::clone(&link),
+            end: LinkEnd::Local(Code::Shutdown),
+        };
         tokio::spawn(async move {
-            let end = link.serve(&hub.upper, control).await;
-            hub.forget(&link);
-            tracing::info!(peer = %link.peer.name, reason = %end, "link down");
-            let _ = guarded("link down", || hub.upper.down(link.id, &link.peer, &end));
+            let end = served.link.serve(&served.hub.upper, control).await;
+            served.tell(end);
         });
+        link
     }
 
     /// Takes a link out of the table; new streams will not use it.
@@ -488,29 +533,103 @@ impl Hub {
     // The end
 
     /// Ends everything in good order: streams send what was taken, links say
-    /// goodbye. Bounded by `grace`.
+    /// goodbye. Bounded by `grace`, of which a third is kept for the goodbye.
     pub(crate) async fn shut_down(&self, grace: Duration) {
-        let deadline = tokio::time::Instant::now() + grace;
-        self.closing.store(true, Ordering::Release);
+        let now = tokio::time::Instant::now();
+        let links: Vec<Arc<Link>> = {
+            let table = self.table.lock();
+            self.closing.store(true, Ordering::Release);
+            table.live.values().cloned().collect()
+        };
         self.quinn.set_server_config(None);
-        let links: Vec<Arc<Link>> = self.table.lock().live.values().cloned().collect();
         for link in &links {
             link.finish_streams();
         }
         for link in &links {
             // Whoever does not take its data in time loses it.
-            let _ = tokio::time::timeout_at(deadline, link.wait_streamless()).await;
+            let _ = timeout_at(now + grace * 2 / 3, link.wait_streamless()).await;
         }
         self.quinn
             .close(crate::link::wire(Code::Shutdown), b"shutdown");
-        let _ = tokio::time::timeout_at(deadline, self.quinn.wait_idle()).await;
+        // By then a goodbye that was lost has been repeated.
+        let _ = timeout_at(now + grace, self.quinn.wait_idle()).await;
+    }
+
+    /// The endpoint is being shut down.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
     }
 }
 
 impl Table {
-    fn preferred(&self, name: &NodeName) -> Option<Arc<Link>> {
+    fn preferred(&mut self, name: &NodeName) -> Option<Arc<Link>> {
+        let key = self.links.holder(name)?;
+        self.refresh(&key);
         self.live.get(&self.links.preferred(name)?).cloned()
     }
+
+    /// Learns which links to a peer are drained: a link may decide this itself,
+    /// and so may the peer. Whoever judges must not be behind the facts, or
+    /// the two ends would judge by different ones.
+    fn refresh(&mut self, key: &PublicKey) {
+        for id in self.links.links_of(key).to_vec() {
+            if self.live.get(&id).is_some_and(|link| link.is_draining()) {
+                self.links.drain(id);
+            }
+        }
+    }
+}
+
+/// A link that has its place in the table and is not served yet. If it does not
+/// come to that, because its handshake fails or is given up, the place is free
+/// again.
+struct Admitted {
+    hub: Arc<Hub>,
+    link: Option<Arc<Link>>,
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        if let Some(link) = self.link.take() {
+            self.hub.forget(&link);
+            link.end();
+        }
+    }
+}
+
+/// A link that is served. Tells its end, also when its task is dropped with the
+/// runtime.
+struct Served {
+    hub: Arc<Hub>,
+    link: Arc<Link>,
+    end: LinkEnd,
+}
+
+impl Served {
+    fn tell(mut self, end: LinkEnd) {
+        self.end = end;
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let Self { hub, link, end } = self;
+        hub.forget(link);
+        link.end();
+        tracing::info!(peer = %link.peer.name, reason = %end, "link down");
+        // A panic in `down` is logged; there is nothing left to close.
+        let _ = guarded("link down", || hub.upper.down(link.id, &link.peer, end));
+    }
+}
+
+/// The link ended because another took its place, or nothing needed it: no
+/// reason not to ask for a stream once more.
+fn was_given_up(end: &LinkEnd) -> bool {
+    matches!(
+        end,
+        LinkEnd::Local(Code::Drained | Code::Superseded)
+            | LinkEnd::PeerClosed(Code::Drained | Code::Superseded)
+    )
 }
 
 /// An IPv4 address that a dual-stack socket shows as IPv6.

@@ -19,12 +19,15 @@
 //! hello, identity, keydir, trust, certs, tls, name, lease: what is proven, and
 //!   where it is kept
 //! watch     no panic is swallowed      repeats  no log is flooded
+//! faults    panics on purpose, in tests
 //! ```
 #![forbid(unsafe_code)]
 
 pub mod certs;
 pub mod channel;
 pub mod endpoint;
+#[cfg(feature = "faults")]
+pub mod faults;
 pub mod frame;
 pub mod fsutil;
 pub mod gate;

@@ -47,12 +47,14 @@ pub(crate) struct Link {
     counts: Mutex<Counts>,
     /// A count changed; heard by `watch_counts` alone.
     changed: Notify,
-    /// The last stream, or the link, has ended.
-    quiet: Notify,
+    /// The link has begun or ended, or its last stream has ended.
+    turned: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Counts {
+    /// Both sides have accepted the hellos, and `up` was told.
+    begun: bool,
     /// Opens that may still become a stream.
     opening: usize,
     opened: u64,
@@ -63,6 +65,8 @@ struct Counts {
     next: u64,
     /// No more opens.
     draining: bool,
+    /// The endpoint closes: no more streams, of either side.
+    closing: bool,
     /// The peer's DRAIN.
     peer_opened: Option<u64>,
     ended: bool,
@@ -89,11 +93,11 @@ impl Active {
 
     /// From now on [`Link::finish_streams`] reaches it.
     fn begin(&self, stream: &Stream) {
-        self.link
-            .counts
-            .lock()
-            .active
-            .insert(self.number, Some(stream.clone()));
+        let mut counts = self.link.counts.lock();
+        counts.active.insert(self.number, Some(stream.clone()));
+        if counts.closing {
+            stream.finish();
+        }
     }
 }
 
@@ -106,7 +110,7 @@ impl Drop for Active {
         };
         self.link.changed.notify_one();
         if last {
-            self.link.quiet.notify_waiters();
+            self.link.turned.notify_waiters();
         }
     }
 }
@@ -119,11 +123,11 @@ impl Link {
             conn,
             counts: Mutex::default(),
             changed: Notify::new(),
-            quiet: Notify::new(),
+            turned: Notify::new(),
         })
     }
 
-    /// Opens a tagged stream and starts to serve it.
+    /// Opens a tagged stream and starts to serve it, once the link has begun.
     ///
     /// # Errors
     /// No stream was opened, or the peer refused it.
@@ -136,6 +140,7 @@ impl Link {
         events: Arc<dyn StreamEvents>,
         started: impl FnOnce(Stream),
     ) -> Result<(), OpenError> {
+        self.wait_for(|counts| counts.begun || counts.ended).await;
         let opening = Opening::begin(self)?;
         let (mut send, mut recv) = self
             .conn
@@ -152,7 +157,8 @@ impl Link {
         let stream = Stream::new();
         active.begin(&stream);
         started(stream.clone());
-        tokio::spawn(serve_stream(active, stream, send, recv, events));
+        let ending = Ending::new(events);
+        tokio::spawn(serve_stream(active, stream, send, recv, ending));
         Ok(())
     }
 
@@ -162,15 +168,38 @@ impl Link {
         self.changed.notify_one();
     }
 
+    /// Opens no more streams, whichever side decided so.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.counts.lock().draining
+    }
+
+    /// From now on streams may be opened.
+    pub(crate) fn begin(&self) {
+        self.counts.lock().begun = true;
+        self.turned.notify_waiters();
+    }
+
+    /// The link is no more: nothing is opened on it, and nobody waits for it.
+    pub(crate) fn end(&self) {
+        {
+            let mut counts = self.counts.lock();
+            counts.draining = true;
+            counts.ended = true;
+        }
+        self.turned.notify_waiters();
+    }
+
     /// Closes the link at once.
     pub(crate) fn close(&self, code: Code) {
         self.counts.lock().closed_with.get_or_insert(code);
         self.conn.close(wire(code), code.as_str().as_bytes());
     }
 
-    /// Ends every stream once what it took is sent.
+    /// Ends every stream once what it took is sent, and lets no other begin.
     pub(crate) fn finish_streams(&self) {
-        for stream in self.counts.lock().active.values().flatten() {
+        let mut counts = self.counts.lock();
+        counts.closing = true;
+        for stream in counts.active.values().flatten() {
             stream.finish();
         }
     }
@@ -188,12 +217,12 @@ impl Link {
 
     async fn wait_for(&self, reached: impl Fn(&Counts) -> bool) {
         loop {
-            let mut quiet = pin!(self.quiet.notified());
-            quiet.as_mut().enable();
+            let mut turned = pin!(self.turned.notified());
+            turned.as_mut().enable();
             if reached(&self.counts.lock()) {
                 return;
             }
-            quiet.await;
+            turned.await;
         }
     }
 
@@ -235,14 +264,7 @@ impl Link {
             self.close(Code::Internal);
             LinkEnd::Panicked
         });
-        let closed_with = {
-            let mut counts = self.counts.lock();
-            counts.draining = true;
-            counts.ended = true;
-            counts.closed_with
-        };
-        self.quiet.notify_waiters();
-        match (&end, closed_with) {
+        match (&end, self.counts.lock().closed_with) {
             (LinkEnd::Local(_), Some(code)) => LinkEnd::Local(code),
             _ => end,
         }
@@ -252,6 +274,8 @@ impl Link {
         loop {
             match self.conn.accept_bi().await {
                 Ok((send, recv)) => {
+                    #[cfg(feature = "faults")]
+                    crate::faults::strike(crate::faults::Fault::Link);
                     let active = {
                         let mut counts = self.counts.lock();
                         counts.accepted += 1;
@@ -306,7 +330,9 @@ impl Link {
                 let mut message = [DRAIN; 9];
                 message[1..].copy_from_slice(&opened.to_be_bytes());
                 if send.write_all(&message).await.is_err() {
-                    return;
+                    // The peer stopped its control stream; or the link has
+                    // ended, and this changes nothing.
+                    return self.close(Code::Protocol);
                 }
                 said = true;
                 continue;
@@ -333,6 +359,9 @@ struct Opening(Option<Arc<Link>>);
 impl Opening {
     fn begin(link: &Arc<Link>) -> Result<Self, OpenError> {
         let mut counts = link.counts.lock();
+        if counts.closing {
+            return Err(OpenError::Closed);
+        }
         if counts.draining {
             return Err(OpenError::Link(LinkEnd::Local(Code::Drained)));
         }
@@ -376,15 +405,20 @@ async fn accept_stream(
         return;
     };
     let stream = Stream::new();
+    let closing = active.link.counts.lock().closing;
     let offered = guarded("incoming stream", || {
+        if closing {
+            return None;
+        }
         upper.incoming(&active.link.peer, &tag, stream.clone())
     });
     match offered {
         Ok(Some(events)) => {
+            let ending = Ending::new(events);
             active.begin(&stream);
             // A failure here shows again in the stream's own task.
             let _ = stream::answer(&mut send, Answer::Accepted).await;
-            serve_stream(active, stream, send, recv, events).await;
+            serve_stream(active, stream, send, recv, ending).await;
         }
         Ok(None) => {
             let _ = stream::answer(&mut send, Answer::NoAcceptor).await;
@@ -399,27 +433,37 @@ async fn serve_stream(
     stream: Stream,
     send: SendStream,
     recv: RecvStream,
-    events: Arc<dyn StreamEvents>,
+    mut ending: Ending,
 ) {
-    let mut ending = Ending {
-        events,
-        end: StreamEnd::Local,
-    };
+    let events = Arc::clone(&ending.events);
     let served = watched(
         "stream",
-        stream::serve(&stream, send, recv, ending.events.as_ref()),
+        stream::serve(&stream, send, recv, events.as_ref()),
     )
     .await;
     ending.end = served.unwrap_or_else(|_| {
         active.link.close(Code::Internal);
         StreamEnd::Panicked
     });
+    drop(ending);
+    // Only now: who waits for the link to be quiet has heard of every end.
+    drop(active);
 }
 
 /// Tells the end of a stream, also when its task is dropped with the runtime.
 struct Ending {
     events: Arc<dyn StreamEvents>,
     end: StreamEnd,
+}
+
+impl Ending {
+    /// From here on the layer above will be told.
+    fn new(events: Arc<dyn StreamEvents>) -> Self {
+        Self {
+            events,
+            end: StreamEnd::Local,
+        }
+    }
 }
 
 impl Drop for Ending {

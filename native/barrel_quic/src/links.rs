@@ -20,12 +20,17 @@ use crate::identity::PublicKey;
 use crate::name::{NodeName, PeerName};
 use crate::seam::{LinkId, Peer};
 
+/// Most links of one peer at once. Two serve a tie, three or four a series of
+/// reconnects; a peer that makes more loses its oldest.
+pub const MAX_PER_PEER: usize = 8;
+
 /// What follows from a new link.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Admission {
     /// Its name from now on.
     pub id: LinkId,
-    /// Links of an older incarnation: close them before this one is used.
+    /// Links of an older incarnation, or too many: close them before this one
+    /// is used.
     pub displaced: Vec<LinkId>,
     /// The loser of a tie, perhaps the new link itself: drain it.
     pub loser: Option<LinkId>,
@@ -110,20 +115,25 @@ impl LinkTable {
             }
         }
         let id = self.insert(peer);
-        let (older, equal): (Vec<LinkId>, Vec<LinkId>) = rivals.into_iter().partition(|rival| {
-            self.entry(*rival)
-                .is_some_and(|e| e.incarnation < peer.incarnation)
-        });
-        let rival = equal
+        let (mut displaced, equal): (Vec<LinkId>, Vec<LinkId>) =
+            rivals.into_iter().partition(|rival| {
+                self.entry(*rival)
+                    .is_some_and(|e| e.incarnation < peer.incarnation)
+            });
+        let too_many = (equal.len() + 1).saturating_sub(MAX_PER_PEER);
+        let (used, given_up): (Vec<LinkId>, Vec<LinkId>) = equal
             .into_iter()
-            .find(|rival| self.entry(*rival).is_some_and(|e| !e.draining));
+            .partition(|rival| self.entry(*rival).is_some_and(|e| !e.draining));
+        let crowd = given_up.into_iter().take(too_many);
+        let rival = used.into_iter().next();
         let loser = rival.map(|rival| if self.stays(id, rival) { rival } else { id });
-        for id in older.iter().chain(&loser) {
+        displaced.extend(crowd);
+        for id in displaced.iter().chain(&loser) {
             self.drain(*id);
         }
         Ok(Admission {
             id,
-            displaced: older,
+            displaced,
             loser,
         })
     }
@@ -135,6 +145,16 @@ impl LinkTable {
             .iter()
             .copied()
             .find(|id| self.entry(*id).is_some_and(|entry| !entry.draining))
+    }
+
+    /// Every link to the peer with this key, the oldest first.
+    pub fn links_of(&self, key: &PublicKey) -> &[LinkId] {
+        self.by_key.get(key).map_or(&[], Vec::as_slice)
+    }
+
+    /// The key that has a link under this name.
+    pub fn holder(&self, name: &NodeName) -> Option<PublicKey> {
+        self.by_name.get(name).copied()
     }
 
     /// No new streams on this link.

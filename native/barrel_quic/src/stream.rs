@@ -80,7 +80,7 @@ impl Stream {
 
     /// Drop what is queued and reset the stream with `code`.
     pub fn reset(&self, code: u64) {
-        self.decide(RESET + code);
+        self.decide(RESET.saturating_add(code));
     }
 
     fn decide(&self, decision: u64) {
@@ -179,21 +179,24 @@ pub(crate) async fn serve(
                 // delivered, as fast as the layer above wants it.
                 _ => tokio::select! {
                     end = reading => end,
-                    () = decided(stream) => StreamEnd::Local,
+                    () = decided(stream, FINISH) => StreamEnd::Local,
                 },
             },
         }
     };
-    match stream.decision() {
-        OPEN | FINISH => {}
-        reset => {
-            let code = VarInt::from_u64(reset - RESET).unwrap_or(VarInt::MAX);
-            // Fails when the stream is closed already, which is what is wanted.
-            let _ = send.reset(code);
-            let _ = recv.stop(code);
-        }
+    let decision = stream.decision();
+    if decision >= RESET {
+        let code = VarInt::from_u64(decision - RESET).unwrap_or(VarInt::MAX);
+        // Fails when the stream is closed already, which is what is wanted.
+        let _ = send.reset(code);
+        let _ = recv.stop(code);
     }
-    end
+    // The peer, or the link, may have ended while this side was closing.
+    if decision == OPEN {
+        end
+    } else {
+        StreamEnd::Local
+    }
 }
 
 async fn read_loop(stream: &Stream, recv: &mut RecvStream, events: &dyn StreamEvents) -> StreamEnd {
@@ -205,6 +208,8 @@ async fn read_loop(stream: &Stream, recv: &mut RecvStream, events: &dyn StreamEv
         }
         match recv.read_chunks(&mut chunks).await {
             Ok(Some(count)) => {
+                #[cfg(feature = "faults")]
+                crate::faults::strike(crate::faults::Fault::Read);
                 for chunk in &mut chunks[..count] {
                     events.data(std::mem::take(chunk));
                 }
@@ -228,6 +233,8 @@ async fn write_loop(
             let mut offer = Offer::new(OFFER);
             events.write(&mut offer);
             if !offer.is_empty() {
+                #[cfg(feature = "faults")]
+                crate::faults::strike(crate::faults::Fault::Write);
                 if let Err(error) = send.write_all_chunks(offer.chunks_mut()).await {
                     return write_end(error);
                 }
@@ -244,11 +251,13 @@ async fn write_loop(
         }
     };
     let deadline = async {
-        decided(stream).await;
-        if stream.decision() == FINISH {
-            sleep(CLOSE_TIMEOUT).await;
-            // What could not be sent in time is given up: not a clean end.
-            stream.0.decision.fetch_max(RESET, Ordering::AcqRel);
+        decided(stream, FINISH).await;
+        tokio::select! {
+            () = decided(stream, RESET) => {}
+            () = sleep(CLOSE_TIMEOUT) => {
+                // What could not be sent in time is given up: not a clean end.
+                stream.0.decision.fetch_max(RESET, Ordering::AcqRel);
+            }
         }
     };
     tokio::select! {
@@ -260,9 +269,10 @@ async fn write_loop(
     }
 }
 
-/// Ends once the layer above has decided to end the stream.
-async fn decided(stream: &Stream) {
-    while stream.decision() == OPEN {
+/// Ends once the layer above has decided on `least` or something stronger.
+/// Awaited by one task at a time: the notification has one permit.
+async fn decided(stream: &Stream, least: u64) {
+    while stream.decision() < least {
         stream.0.decided.notified().await;
     }
 }
