@@ -214,6 +214,9 @@ accept_next(Kernel, Listen) ->
             %% Not linked: a connection that fails here is no failure of the others.
             _ = spawn_opt(?MODULE, hand_over, [Kernel, Stream, Peer], [{priority, max}]),
             accept_next(Kernel, Listen);
+        {barrel_p2p, _Stream, _Signal} ->
+            %% of a stream that arrived and was not handed over yet: its next owner looks itself
+            accept_next(Kernel, Listen);
         Unexpected ->
             barrel_p2p_log:report(warning, "the acceptor got an unknown message", #{message => Unexpected}),
             accept_next(Kernel, Listen)

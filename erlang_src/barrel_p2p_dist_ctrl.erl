@@ -86,9 +86,17 @@ output_handshake(#output{owner = Owner, stream = Stream} = Output) ->
             Owner ! {self(), started},
             output_pull(Output#output{handle = DHandle});
         {barrel_p2p, Stream, {closed, _Reason}} ->
-            exit(connection_closed);
+            output_closed(Output);
         Unexpected ->
             exit({unexpected_message, Unexpected})
+    end.
+
+%% Not the end of the owner, which reads the stream to its end itself. A peer that connects
+%% at the same time says `nok' and closes; the owner then waits for net_kernel to put that
+%% other connection in its place. Died it sooner, the whole attempt would count as failed.
+output_closed(#output{owner = Owner}) ->
+    receive
+        {handshake_complete, Owner, _DHandle} -> exit(connection_closed)
     end.
 
 output_idle(#output{stream = Stream} = Output) ->
