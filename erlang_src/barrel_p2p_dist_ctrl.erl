@@ -104,7 +104,7 @@ output_idle(#output{stream = Stream} = Output) ->
         dist_data ->
             output_pull(Output);
         {barrel_p2p, Stream, {closed, _Reason}} ->
-            exit(connection_closed);
+            output_ended();
         {barrel_p2p, Stream, writable} ->
             output_idle(Output);
         Unexpected ->
@@ -120,7 +120,7 @@ output_pull(#output{stream = Stream, handle = DHandle} = Output) ->
             case barrel_p2p_nif:dist_send(Stream, Packets) of
                 ok -> output_pull(Output);
                 busy -> output_blocked(Output);
-                {error, closed} -> closed(Stream)
+                {error, closed} -> output_ended()
             end
     end.
 
@@ -130,7 +130,15 @@ output_blocked(#output{stream = Stream} = Output) ->
         {barrel_p2p, Stream, writable} ->
             output_pull(Output);
         {barrel_p2p, Stream, {closed, _Reason}} ->
-            exit(connection_closed)
+            output_ended()
+    end.
+
+%% What the peer sent before the end may still wait in Rust. Input takes it, finds the end
+%% behind it, and takes this process with it.
+-spec output_ended() -> no_return().
+output_ended() ->
+    receive
+    after ?DEATH_ROW -> exit(connection_closed)
     end.
 
 gather(_DHandle, Packets, Size) when Size >= ?BATCH ->
@@ -139,14 +147,6 @@ gather(DHandle, Packets, Size) ->
     case erlang:dist_ctrl_get_data(DHandle) of
         none -> {none, lists:reverse(Packets)};
         {PacketSize, _} = Packet -> gather(DHandle, [Packet | Packets], Size + PacketSize)
-    end.
-
-%% Rust says why in a message that is on its way.
--spec closed(barrel_p2p_nif:stream()) -> no_return().
-closed(Stream) ->
-    receive
-        {barrel_p2p, Stream, {closed, _Reason}} -> exit(connection_closed)
-    after ?DEATH_ROW -> exit(connection_closed)
     end.
 
 %%%===================================================================
