@@ -23,6 +23,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::certs::{self, TlsMaterial};
+use crate::congestion;
 use crate::gate::{Gate, Verdict};
 use crate::hub::Hub;
 use crate::identity::Identity;
@@ -393,6 +394,7 @@ fn transport(config: &Config) -> TransportConfig {
         ))
         .keep_alive_interval(Some(config.keep_alive))
         .initial_rtt(INITIAL_RTT)
+        .congestion_controller_factory(Arc::new(congestion::Factory::new()))
         .mtu_discovery_config(Some(mtu))
         .send_window(config.send_window)
         .stream_receive_window(VarInt::from_u32(config.receive_window))

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout, timeout_at};
 
+use crate::congestion;
 use crate::handshake::{self, Failure, Own};
 use crate::hello::{Proven, Role, Secret};
 use crate::identity::{Identity, PublicKey};
@@ -23,6 +24,7 @@ use crate::seam::{
     Code, LinkEnd, LinkId, LinkStats, OpenError, OpenRequest, Peer, SecretRequest, Upper,
 };
 use crate::stream::Stream;
+use crate::tls;
 use crate::trust::TrustStore;
 use crate::watch::{guarded, watched};
 
@@ -33,11 +35,11 @@ const FEATURES: u64 = 0;
 /// (the Connection Attempt Delay of RFC 8305).
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
+/// Least time for the goodbyes to leave.
+const GOODBYE: Duration = Duration::from_millis(10);
+
 /// How long a displaced link may take to tell its streams.
 const DISPLACE: Duration = Duration::from_secs(1);
-
-/// Server name in the TLS hello. It says nothing: names are proven later.
-const SERVER_NAME: &str = "barrel-p2p";
 
 pub(crate) struct Hub {
     pub(crate) identity: Arc<Identity>,
@@ -266,7 +268,7 @@ impl Hub {
         let config = self.client.lock().clone();
         let connecting = self
             .quinn
-            .connect_with(config, address, SERVER_NAME)
+            .connect_with(config, address, tls::SERVER_NAME)
             .map_err(|error| OpenError::Handshake(error.to_string()))?;
         connecting.await.map_err(|error| match error {
             ConnectionError::TimedOut => OpenError::Unreachable(vec![address]),
@@ -499,7 +501,7 @@ impl Hub {
     fn refuse(&self, conn: &Connection, failure: &Failure, dialled: Option<&NodeName>) {
         let code = failure.code();
         let address = unmapped(conn.remote_address());
-        conn.close(crate::link::wire(code), code.as_str().as_bytes());
+        congestion::close(conn, crate::link::wire(code), code.as_str().as_bytes());
         let (name, key) = match failure {
             Failure::Rejected(_, claimed) => claimed.clone().unzip(),
             Failure::Distrusted(_, name, key) | Failure::Table(_, name, key) => {
@@ -549,10 +551,16 @@ impl Hub {
             // Whoever does not take its data in time loses it.
             let _ = timeout_at(now + grace * 2 / 3, link.wait_streamless()).await;
         }
+        for link in &links {
+            link.close(Code::Shutdown);
+        }
+        // Handshakes under way, and whatever else is left.
         self.quinn
             .close(crate::link::wire(Code::Shutdown), b"shutdown");
-        // By then a goodbye that was lost has been repeated.
-        let _ = timeout_at(now + grace, self.quinn.wait_idle()).await;
+        // By then a goodbye that was lost has been repeated. Without any time
+        // it would not even be sent.
+        let end = (now + grace).max(tokio::time::Instant::now() + GOODBYE);
+        let _ = timeout_at(end, self.quinn.wait_idle()).await;
     }
 
     /// The endpoint is being shut down.

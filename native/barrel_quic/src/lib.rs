@@ -15,7 +15,7 @@
 //!     handshake  the exchange of hellos       links  which link serves whom
 //!   link      one connection and its streams
 //!     stream    one stream, byte by byte
-//!   socket    UDP under quinn
+//!   socket    UDP under quinn      congestion    when it may send
 //! hello, identity, keydir, trust, certs, tls, name, lease: what is proven, and
 //!   where it is kept
 //! watch     no panic is swallowed      repeats  no log is flooded
@@ -25,6 +25,7 @@
 
 pub mod certs;
 pub mod channel;
+mod congestion;
 pub mod endpoint;
 #[cfg(feature = "faults")]
 pub mod faults;

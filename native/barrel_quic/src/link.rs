@@ -23,6 +23,7 @@ use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
+use crate::congestion;
 use crate::seam::{
     Code, LinkEnd, LinkId, LinkStats, OpenError, Peer, StreamEnd, StreamEvents, Upper,
 };
@@ -192,7 +193,7 @@ impl Link {
     /// Closes the link at once.
     pub(crate) fn close(&self, code: Code) {
         self.counts.lock().closed_with.get_or_insert(code);
-        self.conn.close(wire(code), code.as_str().as_bytes());
+        congestion::close(&self.conn, wire(code), code.as_str().as_bytes());
     }
 
     /// Ends every stream once what it took is sent, and lets no other begin.
@@ -264,6 +265,11 @@ impl Link {
             self.close(Code::Internal);
             LinkEnd::Panicked
         });
+        self.closed_here(end)
+    }
+
+    /// An end with the code of our own close, which quinn does not remember.
+    fn closed_here(&self, end: LinkEnd) -> LinkEnd {
         match (&end, self.counts.lock().closed_with) {
             (LinkEnd::Local(_), Some(code)) => LinkEnd::Local(code),
             _ => end,
@@ -441,10 +447,14 @@ async fn serve_stream(
         stream::serve(&stream, send, recv, events.as_ref()),
     )
     .await;
-    ending.end = served.unwrap_or_else(|_| {
-        active.link.close(Code::Internal);
-        StreamEnd::Panicked
-    });
+    ending.end = match served {
+        Ok(StreamEnd::Link(end)) => StreamEnd::Link(active.link.closed_here(end)),
+        Ok(end) => end,
+        Err(_) => {
+            active.link.close(Code::Internal);
+            StreamEnd::Panicked
+        }
+    };
     drop(ending);
     // Only now: who waits for the link to be quiet has heard of every end.
     drop(active);
