@@ -19,7 +19,7 @@
 %%% the wait for its effect.
 %%%
 %%% What is known of nodes is in a table of the test VM, keyed by node name and by
-%%% the process of `peer'; a node with a dynamic name has the latter only.
+%%% the process of `peer'; a node that boots without a name has the latter only.
 -module(cluster).
 
 -include_lib("common_test/include/ct.hrl").
@@ -57,8 +57,10 @@
     cookie := string()
 }.
 -type node_ref() :: node() | pid().
+-type carrier() :: barrel_p2p | inet_tcp | inet_tls.
 -type options() :: #{
-    carrier => barrel_p2p | inet_tcp | inet_tls,
+    %% several share a node
+    carrier => carrier() | [carrier()],
     %% host part of the name; the default is the system's for short names, 127.0.0.1 for long ones
     host => string(),
     longnames => boolean(),
@@ -69,6 +71,8 @@
     kernel => [{atom(), term()}],
     %% `-sname undefined'
     dynamic => boolean(),
+    %% no name at all: `net_kernel:start/2' gives it one, or `-remsh'
+    nameless => boolean(),
     hidden => boolean(),
     listen => boolean(),
     start_app => boolean(),
@@ -142,6 +146,7 @@ ended(#node{peer = Peer, os_pid = OsPid}) ->
         end
     end.
 
+%% @doc The current directory of the nodes.
 -spec dir(cluster()) -> file:filename().
 dir(#{data := Data}) ->
     Data.
@@ -154,7 +159,7 @@ discovery_dir(#{discovery := Dir}) ->
 %%% Nodes
 %%%===================================================================
 
-%% @doc Starts a node and answers its name; for a dynamic name, the process of `peer'.
+%% @doc Starts a node and answers its name; without one that stays, the process of `peer'.
 -spec start(cluster(), Name :: atom(), options()) -> node_ref().
 start(#{data := Data} = Cluster, Name, Opts) ->
     {Shell, Before} = in_directory(Data, erl(Opts)),
@@ -297,14 +302,14 @@ run(Ref, Fun) ->
 run(Ref, Fun, Args) ->
     call(Ref, erlang, apply, [Fun, Args]).
 
-%% @doc Connects two nodes, and waits until both know it.
+%% @doc Connects two nodes, and waits until both know it, if both were started by their names.
 -spec connect(node_ref(), node()) -> ok.
 connect(From, To) ->
     %% not by a ping: a node with a dynamic name connects when it is told to only
     true = call(From, net_kernel, connect_node, [To]),
-    case is_atom(From) of
-        true -> await(To, {lists, member, [From, {erlang, nodes, [connected]}]}, ?END_MS);
-        false -> ok
+    case is_atom(From) andalso ets:member(?MODULE, To) of
+        true -> true = await(To, {lists, member, [From, {erlang, nodes, [connected]}]}, ?END_MS);
+        false -> true
     end,
     ok.
 
@@ -392,6 +397,8 @@ plain_arguments(#{cookie := Cookie} = Cluster, Name, Opts) ->
 environment(#{discovery := Discovery}) ->
     [{discovery_dir, Discovery}, {listen_port, 0}].
 
+name(_Name, #{nameless := true}) ->
+    [];
 name(_Name, #{dynamic := true} = Opts) ->
     [name_flag(Opts), "undefined"];
 name(Name, #{host := Host} = Opts) ->
@@ -405,12 +412,12 @@ name_flag(#{longnames := true}) -> "-name";
 name_flag(_) -> "-sname".
 
 %% Names come from the discovery directory with every carrier: no test starts the epmd daemon.
-carrier(Carrier, Cluster) ->
-    ["-proto_dist", atom_to_list(Carrier), "-epmd_module", "barrel_p2p_epmd", "-start_epmd", "false"] ++
-        carrier_options(Carrier, Cluster).
-
-carrier_options(inet_tls, Cluster) -> ["-ssl_dist_optfile", tls_options(Cluster)];
-carrier_options(_, _) -> [].
+carrier(Carrier, Cluster) when is_atom(Carrier) ->
+    carrier([Carrier], Cluster);
+carrier(Carriers, Cluster) ->
+    ["-proto_dist" | [atom_to_list(C) || C <- Carriers]] ++
+        ["-epmd_module", "barrel_p2p_epmd", "-start_epmd", "false"] ++
+        lists:append([["-ssl_dist_optfile", tls_options(Cluster)] || inet_tls <- Carriers]).
 
 flags(Flag, Defaults, Given) ->
     Pairs = lists:ukeymerge(1, lists:ukeysort(1, Given), lists:ukeysort(1, Defaults)),
