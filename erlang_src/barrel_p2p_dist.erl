@@ -73,10 +73,14 @@
 %%% API
 %%%===================================================================
 
-%% @doc The UDP port of this node.
+%% @doc The UDP port where this node can be reached; a client has a port and cannot be.
 -spec listen_port() -> {ok, inet:port_number()} | undefined.
 listen_port() ->
-    barrel_p2p_node:port().
+    case barrel_p2p_node:info() of
+        #{mode := member, port := Port} -> {ok, Port};
+        #{mode := client} -> undefined;
+        {error, closed} -> undefined
+    end.
 
 %%%===================================================================
 %%% Carrier callbacks
