@@ -34,6 +34,7 @@ start(_Type, _Args) ->
             refuse({invalid_configuration, Report}, barrel_p2p_config:format_error(Report));
         {check, Reason} ->
             %% the finding is in the log already
+            flush_log(),
             {error, Reason}
     end.
 
@@ -58,7 +59,14 @@ refuse(Reason, Text) ->
     barrel_p2p_log:report(error, "the application does not start", #{
         reason => unicode:characters_to_binary(Text)
     }),
+    flush_log(),
     {error, Reason}.
+
+%% An application that does not start ends the VM in most releases, and with it what
+%% still waits in the queue of a handler.
+flush_log() ->
+    _ = [logger_std_h:filesync(Id) || #{id := Id, module := logger_std_h} <- logger:get_handler_config()],
+    ok.
 
 start_processes() ->
     Started = start_dist_sup(),
