@@ -26,7 +26,7 @@ pub(crate) mod atoms {
         addresses, timeout_ms, small_buffer, links, fingerprint, added_at,
         input, output, both, tofu, strict, off, new, replace,
         // log levels
-        warning, notice, info, debug, none, already_loaded,
+        warning, notice, info, debug, none, already_loaded, econnrefused,
     }
 }
 
@@ -195,6 +195,11 @@ pub(crate) fn open_error<'a>(env: Env<'a>, error: &OpenError) -> Term<'a> {
             let tried: Vec<Term<'a>> = tried.iter().map(|one| socket_address(env, *one)).collect();
             (atoms::connect(), (atoms::unreachable_(), tried)).encode(env)
         }
+        OpenError::ClosedPort(address) => (
+            atoms::connect(),
+            (atoms::econnrefused(), socket_address(env, *address)),
+        )
+            .encode(env),
         OpenError::RefusedByPeer(code) => {
             (atoms::auth(), (atoms::refused(), self::code(env, *code))).encode(env)
         }

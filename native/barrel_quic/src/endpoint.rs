@@ -384,13 +384,21 @@ fn endpoint_config(config: &Config) -> EndpointConfig {
     endpoint
 }
 
+/// QUIC starts the idle timeout anew with the first packet that it sends into
+/// the silence, which is a keep-alive. So that the silence as a whole is no longer
+/// than configured, the keep-alive interval is taken off, as far as half is left.
+fn quic_idle_timeout(config: &Config) -> Duration {
+    let rest = config.idle_timeout.saturating_sub(config.keep_alive);
+    rest.max(config.idle_timeout / 2)
+}
+
 fn transport(config: &Config) -> TransportConfig {
     let mut transport = TransportConfig::default();
     let mut mtu = MtuDiscoveryConfig::default();
     mtu.upper_bound(config.max_datagram);
     transport
         .max_idle_timeout(Some(
-            IdleTimeout::try_from(config.idle_timeout).unwrap_or(VarInt::MAX.into()),
+            IdleTimeout::try_from(quic_idle_timeout(config)).unwrap_or(VarInt::MAX.into()),
         ))
         .keep_alive_interval(Some(config.keep_alive))
         .initial_rtt(INITIAL_RTT)

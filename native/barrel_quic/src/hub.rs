@@ -19,6 +19,7 @@ use crate::identity::{Identity, PublicKey};
 use crate::link::{Link, end_of};
 use crate::links::LinkTable;
 use crate::name::{NodeName, PeerName};
+use crate::probe;
 use crate::repeats::Repeats;
 use crate::seam::{
     Code, LinkEnd, LinkId, LinkStats, OpenError, OpenRequest, Peer, SecretRequest, Upper,
@@ -270,7 +271,11 @@ impl Hub {
             .quinn
             .connect_with(config, address, tls::SERVER_NAME)
             .map_err(|error| OpenError::Handshake(error.to_string()))?;
-        connecting.await.map_err(|error| match error {
+        let connected = tokio::select! {
+            connected = connecting => connected,
+            () = probe::refused(address) => return Err(OpenError::ClosedPort(address)),
+        };
+        connected.map_err(|error| match error {
             ConnectionError::TimedOut => OpenError::Unreachable(vec![address]),
             ConnectionError::ApplicationClosed(_) => match end_of(&error) {
                 LinkEnd::PeerClosed(code) => OpenError::RefusedByPeer(code),

@@ -41,6 +41,7 @@ pub mod lease;
 mod link;
 pub mod links;
 pub mod name;
+mod probe;
 pub mod repeats;
 pub mod seam;
 pub mod socket;

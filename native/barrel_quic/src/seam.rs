@@ -208,6 +208,8 @@ pub enum OpenError {
     NoSecret,
     /// No answer from any address in time.
     Unreachable(Vec<SocketAddr>),
+    /// The host answers that nobody listens on that port.
+    ClosedPort(SocketAddr),
     /// The peer answered and then closed: with the code it gave.
     RefusedByPeer(Code),
     /// This side refused the peer: with the code that was sent.
@@ -230,6 +232,7 @@ impl fmt::Display for OpenError {
             Self::NoAddress => f.write_str("no address is known"),
             Self::NoSecret => f.write_str("no cookie and no cluster_secret"),
             Self::Unreachable(tried) => write!(f, "no answer from {tried:?}"),
+            Self::ClosedPort(address) => write!(f, "nobody listens at {address}"),
             Self::RefusedByPeer(code) => write!(f, "the peer refused: {code}"),
             Self::RefusedHere(code) => write!(f, "the peer was refused here: {code}"),
             Self::Link(end) => write!(f, "the link ended: {end}"),
