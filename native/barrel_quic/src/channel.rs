@@ -395,3 +395,484 @@ impl<B: Bell> StreamEvents for Channel<B> {
         self.bell.closed(&end);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::{HEADER, MAX_PACKET};
+    use proptest::prelude::*;
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    /// Counts the bells.
+    #[derive(Default)]
+    struct Counter {
+        readable: AtomicUsize,
+        writable: AtomicUsize,
+        ends: Mutex<Vec<StreamEnd>>,
+    }
+
+    impl Counter {
+        fn readable(&self) -> usize {
+            self.readable.load(Ordering::SeqCst)
+        }
+
+        fn writable(&self) -> usize {
+            self.writable.load(Ordering::SeqCst)
+        }
+    }
+
+    impl Bell for Counter {
+        fn readable(&self) {
+            assert!(self.ends.lock().is_empty(), "the end is told last");
+            self.readable.fetch_add(1, Ordering::SeqCst);
+        }
+
+        fn writable(&self) {
+            assert!(self.ends.lock().is_empty(), "the end is told last");
+            self.writable.fetch_add(1, Ordering::SeqCst);
+        }
+
+        fn closed(&self, end: &StreamEnd) {
+            self.ends.lock().push(end.clone());
+        }
+    }
+
+    const LIMITS: Limits = Limits {
+        high: 100,
+        low: 25,
+        inbox: 100,
+    };
+
+    fn channel() -> Channel<Counter> {
+        Channel::new(Counter::default(), LIMITS)
+    }
+
+    fn attached() -> (Channel<Counter>, Stream) {
+        let (channel, stream) = (channel(), Stream::new());
+        channel.attach(stream.clone());
+        (channel, stream)
+    }
+
+    fn framed(packet: &[u8]) -> Vec<u8> {
+        let mut bytes = (packet.len() as u32).to_be_bytes().to_vec();
+        bytes.extend_from_slice(packet);
+        bytes
+    }
+
+    fn deliver(channel: &Channel<Counter>, bytes: &[u8]) {
+        channel.data(Bytes::copy_from_slice(bytes));
+        channel.flush();
+    }
+
+    fn send(channel: &Channel<Counter>, packet: &[u8]) -> Sent {
+        channel.send(|outbox| {
+            outbox.start(packet.len());
+            outbox.copy(packet);
+            1
+        })
+    }
+
+    /// One call of `recv`, as an owner makes it.
+    fn recv(channel: &Channel<Counter>, max: usize) -> Result<Vec<Vec<u8>>, StreamEnd> {
+        let mut packets = Vec::new();
+        channel.recv(max, 1000, |len, reader| {
+            let mut packet = vec![0; len];
+            reader.copy_to(&mut packet);
+            packets.push(packet);
+        })?;
+        Ok(packets)
+    }
+
+    fn offered(channel: &Channel<Counter>, room: usize) -> Vec<u8> {
+        let mut offer = Offer::new(room);
+        channel.write(&mut offer);
+        offer.chunks_mut().concat()
+    }
+
+    #[test]
+    fn a_sender_is_busy_at_high_and_hears_once_at_low() {
+        let channel = channel();
+        assert_eq!(send(&channel, &[1; 50]), Sent::Ok);
+        assert_eq!(send(&channel, &[2; 42]), Sent::Busy);
+        assert_eq!(channel.stat().queued, 100);
+        // Taken by the transport, and not yet accepted by it: still queued.
+        assert_eq!(offered(&channel, 1000).len(), 100);
+        assert_eq!((channel.stat().queued, channel.bell.writable()), (100, 0));
+        assert_eq!(offered(&channel, 1000).len(), 0);
+        assert_eq!((channel.stat().queued, channel.bell.writable()), (0, 1));
+        offered(&channel, 1000);
+        assert_eq!(channel.bell.writable(), 1);
+    }
+
+    #[test]
+    fn a_sender_that_was_never_busy_hears_nothing() {
+        let channel = channel();
+        assert_eq!(send(&channel, &[1; 90]), Sent::Ok);
+        offered(&channel, 1000);
+        offered(&channel, 1000);
+        assert_eq!(channel.bell.writable(), 0);
+    }
+
+    #[test]
+    fn the_readable_bell_rings_once_until_a_reader_finds_nothing() {
+        let (channel, _stream) = attached();
+        deliver(&channel, &framed(b"one"));
+        deliver(&channel, &framed(b"two"));
+        assert_eq!(channel.bell.readable(), 1);
+        assert_eq!(recv(&channel, 1).unwrap(), [b"one"]);
+        deliver(&channel, &framed(b"three"));
+        assert_eq!(channel.bell.readable(), 1, "the reader is still at it");
+        assert_eq!(recv(&channel, 1000).unwrap(), [&b"two"[..], b"three"]);
+        assert!(recv(&channel, 1000).unwrap().is_empty());
+        deliver(&channel, &framed(b"four"));
+        assert_eq!(channel.bell.readable(), 2);
+    }
+
+    #[test]
+    fn part_of_a_packet_rings_no_bell() {
+        let (channel, _stream) = attached();
+        let bytes = framed(b"whole");
+        deliver(&channel, &bytes[..6]);
+        assert_eq!(channel.bell.readable(), 0);
+        assert!(recv(&channel, 1000).unwrap().is_empty());
+        deliver(&channel, &bytes[6..]);
+        assert_eq!(channel.bell.readable(), 1);
+        assert_eq!(recv(&channel, 1000).unwrap(), [b"whole"]);
+    }
+
+    #[test]
+    fn a_full_inbox_stops_the_transport_and_half_an_empty_one_resumes_it() {
+        let (channel, stream) = attached();
+        assert_eq!(channel.want(), 100);
+        for _ in 0..4 {
+            deliver(&channel, &framed(&[7; 21]));
+        }
+        assert_eq!(channel.want(), 0);
+        assert_eq!(recv(&channel, 1).unwrap().len(), 1);
+        assert!(!stream.was_resumed(), "three quarters are still full");
+        assert_eq!(recv(&channel, 1).unwrap().len(), 1);
+        assert!(stream.was_resumed());
+        assert_eq!(channel.want(), 50);
+        assert_eq!(recv(&channel, 1000).unwrap().len(), 2);
+        assert!(!stream.was_resumed(), "nobody is stopped");
+    }
+
+    #[test]
+    fn a_packet_larger_than_the_inbox_makes_progress() {
+        let (channel, stream) = attached();
+        let packet = vec![5; 1000];
+        let bytes = framed(&packet);
+        for part in bytes.chunks(90) {
+            assert!(channel.want() > 0 || stream.was_resumed());
+            deliver(&channel, part);
+        }
+        assert_eq!(recv(&channel, 1000).unwrap(), [packet]);
+    }
+
+    #[test]
+    fn a_packet_larger_than_the_inbox_makes_progress_behind_a_small_one() {
+        let (channel, stream) = attached();
+        let mut bytes = framed(b"small");
+        bytes.extend(framed(&[5; 1000]));
+        deliver(&channel, &bytes[..120]);
+        // The bell has rung for the small one, so the transport stops.
+        assert_eq!(channel.want(), 0);
+        assert_eq!(recv(&channel, 1000).unwrap(), [b"small"]);
+        // The reader found all there is; what waits is still over the limit.
+        assert!(recv(&channel, 1000).unwrap().is_empty());
+        assert!(stream.was_resumed());
+        assert!(channel.want() > 0);
+    }
+
+    #[test]
+    fn a_tick_is_sent_only_when_nothing_else_is() {
+        let channel = channel();
+        channel.tick();
+        channel.tick();
+        assert_eq!(offered(&channel, 1000), [0; HEADER]);
+        assert_eq!(channel.stat().sent, 1);
+        offered(&channel, 1000);
+        send(&channel, b"data");
+        channel.tick();
+        assert_eq!(offered(&channel, 1000).len(), HEADER + 4);
+        assert_eq!(channel.stat().sent, 2);
+    }
+
+    #[test]
+    fn every_burst_counts_as_a_sign_of_life() {
+        let (channel, _stream) = attached();
+        deliver(&channel, &framed(b""));
+        assert_eq!(channel.stat().received, 1);
+        channel.data(Bytes::from(framed(b"a")));
+        channel.data(Bytes::from(framed(b"b")));
+        channel.flush();
+        assert_eq!(channel.stat().received, 3);
+        // Part of a large packet over a slow link.
+        deliver(&channel, &[0, 0]);
+        assert_eq!(channel.stat().received, 4);
+        assert_eq!(recv(&channel, 1000).unwrap(), [&b""[..], b"a", b"b"]);
+    }
+
+    #[test]
+    fn the_end_waits_behind_the_last_packet() {
+        let (channel, _stream) = attached();
+        deliver(&channel, &framed(b"last"));
+        channel.closed(StreamEnd::Finished);
+        assert_eq!(recv(&channel, 1000).unwrap(), [b"last"]);
+        assert_eq!(recv(&channel, 1000), Err(StreamEnd::Finished));
+        assert_eq!(recv(&channel, 1000), Err(StreamEnd::Finished));
+        assert_eq!(*channel.bell.ends.lock(), [StreamEnd::Finished]);
+        assert_eq!(send(&channel, b"x"), Sent::Closed);
+        channel.tick();
+        assert_eq!(channel.stat().queued, 0);
+    }
+
+    #[test]
+    fn a_reader_that_waits_is_woken_by_the_end() {
+        let (channel, _stream) = attached();
+        assert!(recv(&channel, 1000).unwrap().is_empty());
+        channel.closed(StreamEnd::Reset(4));
+        assert_eq!(channel.bell.readable(), 1);
+        assert_eq!(recv(&channel, 1000), Err(StreamEnd::Reset(4)));
+    }
+
+    #[test]
+    fn a_channel_closed_before_it_has_a_stream_closes_the_stream() {
+        let (channel, stream) = (channel(), Stream::new());
+        channel.close();
+        assert_eq!(send(&channel, b"x"), Sent::Closed);
+        channel.attach(stream.clone());
+        assert!(stream.was_decided());
+    }
+
+    #[test]
+    fn attach_and_close_at_once_never_miss_each_other() {
+        for _ in 0..2000 {
+            let (channel, stream) = (Arc::new(channel()), Stream::new());
+            let closing = {
+                let channel = Arc::clone(&channel);
+                std::thread::spawn(move || channel.close())
+            };
+            channel.attach(stream.clone());
+            closing.join().unwrap();
+            assert!(stream.was_decided());
+        }
+    }
+
+    #[test]
+    fn a_packet_over_the_limit_ends_the_channel() {
+        let (channel, stream) = attached();
+        deliver(&channel, &(MAX_PACKET as u32 + 1).to_be_bytes());
+        assert!(stream.was_decided());
+        deliver(&channel, &framed(b"ignored"));
+        // What the transport answers to a reset.
+        channel.closed(StreamEnd::Local);
+        let end = StreamEnd::Protocol("packet too large");
+        assert_eq!(recv(&channel, 1000), Err(end.clone()));
+        assert_eq!(*channel.bell.ends.lock(), [end]);
+    }
+
+    /// Transport and reader on two threads: neither may sleep for ever.
+    #[test]
+    fn a_transport_and_a_reader_never_wait_for_each_other() {
+        const PACKETS: u32 = 100_000;
+        let (channel, stream) = attached();
+        let channel = Arc::new(channel);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let transport = {
+            let channel = Arc::clone(&channel);
+            std::thread::spawn(move || {
+                for n in 0..PACKETS {
+                    while channel.want() == 0 {
+                        while !stream.was_resumed() {
+                            assert!(Instant::now() < deadline, "never resumed");
+                            std::thread::yield_now();
+                        }
+                    }
+                    deliver(&channel, &framed(&n.to_be_bytes()));
+                }
+            })
+        };
+        let (mut next, mut heard) = (0u32, 0);
+        while next < PACKETS {
+            while channel.bell.readable() == heard {
+                assert!(Instant::now() < deadline, "never rung");
+                std::thread::yield_now();
+            }
+            heard += 1;
+            loop {
+                let packets = recv(&channel, 30).unwrap();
+                if packets.is_empty() {
+                    break;
+                }
+                for packet in packets {
+                    assert_eq!(packet, next.to_be_bytes());
+                    next += 1;
+                }
+            }
+        }
+        transport.join().unwrap();
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        /// The transport reads up to so many bytes, if it may.
+        Data(usize),
+        Flush,
+        /// The owner, once the bell rang, takes up to so many bytes.
+        Recv(usize),
+        Send(usize),
+        Write(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (1..70usize).prop_map(Step::Data),
+            Just(Step::Flush),
+            (1..200usize).prop_map(Step::Recv),
+            (0..120usize).prop_map(Step::Send),
+            (1..150usize).prop_map(Step::Write),
+        ]
+    }
+
+    /// Both parties of one channel, doing what the real ones do.
+    struct Model {
+        channel: Channel<Counter>,
+        stream: Stream,
+        /// Bytes that the peer sent and the transport has not read.
+        coming: Vec<u8>,
+        stopped: bool,
+        unflushed: bool,
+        /// Bells heard.
+        heard: usize,
+        reading: bool,
+        received: Vec<Vec<u8>>,
+        /// Bytes taken for sending, and bytes that left.
+        taken: Vec<u8>,
+        left: Vec<u8>,
+        busy: bool,
+    }
+
+    impl Model {
+        /// Whether something happened.
+        fn step(&mut self, step: Step) -> bool {
+            match step {
+                Step::Data(len) => self.data(len),
+                Step::Flush => self.flush(),
+                Step::Recv(max) => self.recv(max),
+                Step::Send(len) => self.send(len),
+                Step::Write(room) => self.write(room),
+            }
+        }
+
+        fn data(&mut self, len: usize) -> bool {
+            if self.stopped && !self.stream.was_resumed() {
+                return false;
+            }
+            // `want` is asked between bursts only.
+            if !self.unflushed {
+                self.stopped = self.channel.want() == 0;
+            }
+            if self.stopped || self.coming.is_empty() {
+                return false;
+            }
+            let part = self
+                .coming
+                .drain(..len.min(self.coming.len()))
+                .collect::<Vec<_>>();
+            self.channel.data(part.into());
+            self.unflushed = true;
+            true
+        }
+
+        fn flush(&mut self) -> bool {
+            let flushed = std::mem::take(&mut self.unflushed);
+            if flushed {
+                self.channel.flush();
+            }
+            flushed
+        }
+
+        fn recv(&mut self, max: usize) -> bool {
+            let rung = self.channel.bell.readable();
+            assert!(rung <= self.heard + 1, "rung once until it was heard");
+            if rung > self.heard {
+                assert!(!self.reading, "armed by an empty answer alone");
+                self.heard = rung;
+                self.reading = true;
+            }
+            if !self.reading {
+                return false;
+            }
+            let packets = recv(&self.channel, max).unwrap();
+            self.reading = !packets.is_empty();
+            self.received.extend(packets);
+            true
+        }
+
+        fn send(&mut self, len: usize) -> bool {
+            if self.busy {
+                return false;
+            }
+            let packet = vec![self.taken.len() as u8; len];
+            let sent = send(&self.channel, &packet);
+            self.taken.extend(framed(&packet));
+            let queued = self.channel.stat().queued;
+            assert_eq!(sent == Sent::Busy, queued >= LIMITS.high);
+            self.busy = sent == Sent::Busy;
+            true
+        }
+
+        fn write(&mut self, room: usize) -> bool {
+            let before = self.channel.bell.writable();
+            let bytes = offered(&self.channel, room);
+            self.left.extend(&bytes);
+            let rung = self.channel.bell.writable() - before;
+            let low = self.channel.stat().queued <= LIMITS.low;
+            assert_eq!(
+                rung,
+                usize::from(self.busy && low),
+                "rung once, at low, after busy"
+            );
+            self.busy &= !low;
+            !bytes.is_empty() || rung > 0
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost_and_nobody_is_left_waiting(
+            sizes in prop::collection::vec(prop_oneof![0..20usize, 0..400usize], 0..30),
+            steps in prop::collection::vec(step(), 0..200),
+        ) {
+            let (channel, stream) = attached();
+            let sent: Vec<Vec<u8>> =
+                sizes.iter().enumerate().map(|(n, len)| vec![n as u8; *len]).collect();
+            let mut model = Model {
+                channel,
+                stream,
+                coming: sent.iter().flat_map(|packet| framed(packet)).collect(),
+                stopped: false,
+                unflushed: false,
+                heard: 0,
+                reading: false,
+                received: Vec::new(),
+                taken: Vec::new(),
+                left: Vec::new(),
+                busy: false,
+            };
+            for step in steps {
+                model.step(step);
+            }
+            // Both go on with what they were told, until neither can.
+            let all = [Step::Data(64), Step::Flush, Step::Recv(50), Step::Write(50)];
+            while all.iter().filter(|step| model.step((*step).clone())).count() > 0 {}
+            prop_assert_eq!(model.received, sent);
+            prop_assert_eq!(model.left, model.taken);
+            prop_assert!(!model.busy);
+            prop_assert_eq!(model.channel.stat().queued, 0);
+            prop_assert_eq!(model.channel.waiting.load(Ordering::SeqCst), 0);
+        }
+    }
+}

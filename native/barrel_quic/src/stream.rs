@@ -89,6 +89,20 @@ impl Stream {
         self.poke();
     }
 
+    /// What the transport would be woken by: `resume` was called since.
+    #[cfg(test)]
+    pub(crate) fn was_resumed(&self) -> bool {
+        let mut resumed = pin!(self.0.resume.notified());
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        resumed.as_mut().poll(&mut context).is_ready()
+    }
+
+    /// The layer above has decided to end the stream in some way.
+    #[cfg(test)]
+    pub(crate) fn was_decided(&self) -> bool {
+        self.decision() != OPEN
+    }
+
     fn decision(&self) -> u64 {
         self.0.decision.load(Ordering::Acquire)
     }

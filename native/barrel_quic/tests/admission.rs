@@ -6,6 +6,7 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
+use barrel_quic::channel::{Limits, Sent};
 use barrel_quic::identity::Identity;
 use barrel_quic::name::PeerName;
 use barrel_quic::seam::{Code, LinkEnd, OpenError, StreamEnd};
@@ -279,6 +280,39 @@ fn a_newer_incarnation_takes_the_place_of_the_older_at_once() {
     assert_eq!(far.recv().unwrap(), b"new");
     assert_eq!(b.endpoint.links().len(), 1);
     b.check_lives();
+}
+
+#[test]
+fn a_handshake_given_up_after_its_admission_leaves_nothing_behind() {
+    // The streams of the old incarnation do not end, because nobody reads them:
+    // the handshake of the new one waits for that, longer than it may take.
+    let tiny = Limits::new(64 << 10, 64 << 10);
+    let b = Plan {
+        handshake_timeout: Duration::from_millis(200),
+        limits: tiny,
+        ..Plan::member("b@127.0.0.1")
+    }
+    .start();
+    let old = Node::start("a@127.0.0.1");
+    let (near, far) = old.pair(&b);
+    while near.offer(&[1; 60_000]) == Sent::Ok {}
+    settled("the reader of b is stopped", || {
+        (far.channel().stat().received > 1).then_some(())
+    });
+    let new = Plan {
+        incarnation: 2,
+        ..old.plan.clone()
+    }
+    .start();
+    assert_eq!(
+        new.open(&b).err(),
+        Some(OpenError::RefusedByPeer(Code::Refused))
+    );
+    b.wait_links(0);
+    b.check_lives();
+    let (near, far) = new.pair(&b);
+    near.send(b"second try");
+    assert_eq!(far.recv().unwrap(), b"second try");
 }
 
 /// A node that died and was started again on its port: nobody said goodbye.
