@@ -35,8 +35,13 @@ use crate::tls;
 use crate::trust::TrustStore;
 use crate::watch::{guarded, watched};
 
-/// Streams of a peer at once on one link. QUIC keeps a table entry for each.
-const MAX_STREAMS: u32 = 128;
+/// Bytes that a peer may send on all streams before it is admitted: a hello with
+/// room to spare. The windows of the configuration hold from then on.
+const STRANGER_WINDOW: u32 = 16 << 10;
+
+/// Streams that a peer may open before it is admitted: the one of its hello, and
+/// one that a dialler opens while the answer is on its way.
+const STRANGER_STREAMS: u32 = 2;
 
 /// How often the age of the certificate is looked at.
 const CERTIFICATE_CHECK: Duration = Duration::from_secs(12 * 3600);
@@ -353,7 +358,8 @@ fn begin(
             listen: config.listen,
             transport,
         };
-        tokio::spawn(renewal.run(config.tls.not_after));
+        // A panic is logged; the certificate in use stays.
+        tokio::spawn(watched("renewal", renewal.run(config.tls.not_after)));
     }
     let serve = {
         let hub = Arc::clone(&hub);
@@ -406,8 +412,8 @@ fn transport(config: &Config) -> TransportConfig {
         .mtu_discovery_config(Some(mtu))
         .send_window(config.send_window)
         .stream_receive_window(VarInt::from_u32(config.receive_window))
-        .receive_window(VarInt::from_u32(config.receive_window.saturating_mul(4)))
-        .max_concurrent_bidi_streams(VarInt::from_u32(MAX_STREAMS))
+        .receive_window(VarInt::from_u32(STRANGER_WINDOW))
+        .max_concurrent_bidi_streams(VarInt::from_u32(STRANGER_STREAMS))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None);
     transport

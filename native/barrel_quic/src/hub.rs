@@ -48,6 +48,7 @@ pub(crate) struct Hub {
     pub(crate) incarnation: u64,
     pub(crate) trust: Arc<TrustStore>,
     pub(crate) handshake_timeout: Duration,
+    receive_window: u32,
     pub(crate) quinn: quinn::Endpoint,
     pub(crate) upper: Arc<dyn Upper>,
     /// Guards the configuration of new dials, replaced when the certificate is.
@@ -90,6 +91,7 @@ impl Hub {
             incarnation: config.incarnation,
             trust: Arc::clone(&config.trust),
             handshake_timeout: config.handshake_timeout,
+            receive_window: config.receive_window,
             quinn,
             upper,
             client: Mutex::new(client),
@@ -243,7 +245,8 @@ impl Hub {
         let mut worst = OpenError::Unreachable(addresses.to_vec());
         loop {
             if let Some(address) = left.next() {
-                attempts.spawn(Arc::clone(self).connect(*address));
+                let connecting = Arc::clone(self).connect(*address);
+                attempts.spawn(watched("connect", connecting));
             }
             let ended = tokio::select! {
                 Some(ended) = attempts.join_next() => ended,
@@ -251,9 +254,9 @@ impl Hub {
                 else => return Err(worst),
             };
             let met = match ended {
-                Ok(Ok(conn)) => self.meet(&conn, target).await,
-                Ok(Err(error)) => Err(error),
-                Err(_) => Err(OpenError::Link(LinkEnd::Panicked)),
+                Ok(Ok(Ok(conn))) => self.meet(&conn, target).await,
+                Ok(Ok(Err(error))) => Err(error),
+                Ok(Err(_)) | Err(_) => Err(OpenError::Link(LinkEnd::Panicked)),
             };
             match met {
                 Ok(link) => return Ok(link),
@@ -469,7 +472,7 @@ impl Hub {
         );
         // A panic above is logged; the link itself is sound.
         let _ = guarded("link up", || self.upper.up(link.id, &link.peer));
-        link.begin();
+        link.begin(self.receive_window);
         for tell in waiting {
             // Whoever gave up waiting does not want to know.
             let _ = tell.send(Ok(Arc::clone(&link)));

@@ -37,6 +37,9 @@ const LINGER: Duration = Duration::from_secs(10);
 /// Time a peer has to send the preamble of a stream it opened.
 const PREAMBLE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Streams of a peer at once on one link. QUIC keeps a table entry for each.
+const MAX_STREAMS: u32 = 128;
+
 const DRAIN: u8 = 1;
 
 /// One live link.
@@ -174,8 +177,13 @@ impl Link {
         self.counts.lock().draining
     }
 
-    /// From now on streams may be opened.
-    pub(crate) fn begin(&self) {
+    /// From now on streams may be opened. The peer is no stranger any more, so
+    /// its streams and windows are those of the configuration.
+    pub(crate) fn begin(&self, receive_window: u32) {
+        self.conn
+            .set_receive_window(VarInt::from_u32(receive_window.saturating_mul(4)));
+        self.conn
+            .set_max_concurrent_bi_streams(VarInt::from_u32(MAX_STREAMS));
         self.counts.lock().begun = true;
         self.turned.notify_waiters();
     }

@@ -307,3 +307,28 @@ fn garbage_datagrams_change_nothing() {
     near.send(b"and newcomers too");
     assert_eq!(far.recv().unwrap(), b"and newcomers too");
 }
+
+#[test]
+fn a_stranger_gets_two_streams_and_a_small_window() {
+    let b = Node::start("b@127.0.0.1");
+    let raw = Raw::new();
+    let conn = raw.connect(b.address()).unwrap();
+    raw.runtime.block_on(async {
+        let (mut hello, _unread) = conn.open_bi().await.unwrap();
+        hello.write_all(&[0]).await.unwrap();
+        let (mut other, _unread) = conn.open_bi().await.unwrap();
+        let flood = vec![0; 1 << 20];
+        let pouring = async {
+            let mut poured = 0;
+            while let Ok(Ok(count)) =
+                tokio::time::timeout(Duration::from_millis(500), other.write(&flood)).await
+            {
+                poured += count;
+            }
+            poured
+        };
+        assert!(pouring.await <= 16 << 10);
+        let third = tokio::time::timeout(Duration::from_millis(100), conn.open_bi());
+        assert!(third.await.is_err(), "a stranger opened a third stream");
+    });
+}
