@@ -87,7 +87,7 @@ schema() ->
         %% 0.5 to 1 MiB out and 1 to 2 MiB in keep the queueing delay low at full speed on
         %% loopback (measured on a prototype); long fat paths want more.
         {send_window, bytes(), 1048576, "bytes sent and not acknowledged, per link"},
-        {receive_window, bytes(), 2097152, "bytes received and not read, per link"},
+        {receive_window, bytes(), 2097152, "bytes received and not read, per stream; four times as much per link"},
         {pull_budget, bytes(), 4194304, "bytes a dist channel takes from the VM before it waits"},
         {migration_enabled, boolean, true, "links may move to another address"},
         %% Membership

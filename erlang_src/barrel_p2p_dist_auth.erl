@@ -21,7 +21,7 @@ get_public_key() ->
         {ok, _} = Ok ->
             Ok;
         {error, closed} ->
-            case load_keypair(barrel_p2p_config:get(auth_key_dir)) of
+            case load_keypair(configured_dir()) of
                 {ok, Public, _Secret} -> {ok, Public};
                 {error, _} = Error -> Error
             end
@@ -31,7 +31,7 @@ get_public_key() ->
 -spec ensure_keypair() -> ok | {error, term()}.
 ensure_keypair() ->
     native(fun() ->
-        case barrel_p2p_nif:ensure_keypair(barrel_p2p_config:get(auth_key_dir)) of
+        case barrel_p2p_nif:ensure_keypair(configured_dir()) of
             {ok, _Public} -> ok;
             {error, _} = Error -> Error
         end
@@ -54,6 +54,11 @@ save_keypair(Dir, <<Public:32/binary>>, <<Secret:32/binary>>) ->
     native(fun() -> barrel_p2p_nif:save_keypair(directory(Dir), Public, Secret) end);
 save_keypair(_Dir, _Public, _Secret) ->
     {error, invalid_key_size}.
+
+configured_dir() ->
+    %% in a script nobody has loaded the configuration
+    _ = application:load(barrel_p2p),
+    barrel_p2p_config:get(auth_key_dir).
 
 native(Fun) ->
     case barrel_p2p_native:ensure_loaded() of

@@ -153,6 +153,8 @@ open_store() ->
         {error, closed} ->
             case barrel_p2p_native:ensure_loaded() of
                 ok ->
+                    %% in a script nobody has loaded the configuration
+                    _ = application:load(barrel_p2p),
                     Dir = barrel_p2p_config:get(auth_key_dir),
                     barrel_p2p_nif:trust_open(Dir, configured_mode(), barrel_p2p_config:get(max_pins));
                 {error, Reason} ->
