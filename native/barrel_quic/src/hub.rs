@@ -64,8 +64,14 @@ pub(crate) struct Hub {
 struct Table {
     links: LinkTable,
     live: BTreeMap<LinkId, Arc<Link>>,
-    /// Who waits for a link to a member that is being dialled.
-    dials: BTreeMap<NodeName, Vec<Waiting>>,
+    /// The members that are being dialled.
+    dials: BTreeMap<NodeName, Dial>,
+}
+
+/// A dial under way.
+struct Dial {
+    addresses: Vec<SocketAddr>,
+    waiting: Vec<Waiting>,
 }
 
 /// Somebody who waits for a dial.
@@ -141,16 +147,8 @@ impl Hub {
         started: impl Fn(Stream, &Peer),
     ) -> Result<(), OpenError> {
         loop {
-            let (link, known) = match self.link_to(request).await {
-                Ok(found) => found,
-                // Somebody else's dial, to where the peer was before: the
-                // addresses of this request are still to be tried.
-                Err(OpenError::Unreachable(tried))
-                    if request.addresses.iter().any(|one| !tried.contains(one)) =>
-                {
-                    continue;
-                }
-                Err(error) => return Err(error),
+            let Some((link, known)) = self.link_to(request).await? else {
+                continue;
             };
             let opened = link
                 .open(request.tag, Arc::clone(&request.events), |stream| {
@@ -169,38 +167,48 @@ impl Hub {
         }
     }
 
-    /// The link to use, and whether it existed before.
+    /// The link to use, and whether it existed before. `None`: ask again.
     async fn link_to(
         self: &Arc<Self>,
         request: &OpenRequest,
-    ) -> Result<(Arc<Link>, bool), OpenError> {
-        let waiting = {
+    ) -> Result<Option<(Arc<Link>, bool)>, OpenError> {
+        let (waiting, untried) = {
             let mut table = self.table.lock();
             if self.closing.load(Ordering::Acquire) {
                 return Err(OpenError::Closed);
             }
             if let Some(link) = table.preferred(&request.name) {
-                return Ok((link, true));
+                return Ok(Some((link, true)));
             }
             if request.addresses.is_empty() && !table.dials.contains_key(&request.name) {
                 return Err(OpenError::NoAddress);
             }
             let (tell, waiting) = oneshot::channel();
+            let mut untried = false;
             if let Some(dial) = table.dials.get_mut(&request.name) {
-                dial.push(tell);
+                let mut wanted = request.addresses.iter();
+                untried = wanted.any(|one| !dial.addresses.contains(one));
+                dial.waiting.push(tell);
             } else {
                 let secret = Secret::new(request.secret.clone()).ok_or(OpenError::NoSecret)?;
                 let target = Target {
                     name: request.name.clone(),
                     secret,
                 };
-                table.dials.insert(request.name.clone(), vec![tell]);
+                let dial = Dial {
+                    addresses: request.addresses.clone(),
+                    waiting: vec![tell],
+                };
+                table.dials.insert(request.name.clone(), dial);
                 tokio::spawn(Arc::clone(self).dial(target, request.addresses.clone()));
             }
-            waiting
+            (waiting, untried)
         };
         match waiting.await {
-            Ok(Ok(link)) => Ok((link, false)),
+            Ok(Ok(link)) => Ok(Some((link, false))),
+            // Somebody else's dial, to where the peer was before: the addresses
+            // of this request are still to be tried.
+            Ok(Err(OpenError::Unreachable(_) | OpenError::ClosedPort(_))) if untried => Ok(None),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(OpenError::Closed),
         }
@@ -528,7 +536,11 @@ impl Hub {
         let Some(suppressed) = self.reports.lock().admit(self.now(), &what) else {
             return;
         };
-        let by_peer = matches!(failure, Failure::Ended(LinkEnd::PeerClosed(_)));
+        // Whoever refused says why by its code.
+        let (code, message) = match failure {
+            Failure::Ended(LinkEnd::PeerClosed(theirs)) => (*theirs, "a peer refused this node"),
+            _ => (code, "a peer was refused"),
+        };
         tracing::warn!(
             peer = %name,
             fingerprint = %fingerprint,
@@ -536,7 +548,7 @@ impl Hub {
             code = code.as_str(),
             cause = %failure,
             suppressed,
-            "{}", if by_peer { "a peer refused this node" } else { "a peer was refused" }
+            "{message}"
         );
     }
 
