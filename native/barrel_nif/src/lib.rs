@@ -7,7 +7,7 @@
 //!   file or a socket are `DirtyIo`.
 //! * Messages go up from the I/O thread alone, as `{barrel_p2p, Handle, Signal}`.
 //! * A handle has owner processes; they die, the stream or the endpoint closes.
-//! * `unsafe` lives in [`raw`], and nowhere else.
+//! * `unsafe` lives in `raw`, and nowhere else.
 
 mod endpoint;
 mod identity;

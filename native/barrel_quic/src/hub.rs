@@ -224,16 +224,16 @@ impl Hub {
             Ok(Err(_)) => Err(OpenError::Unreachable(addresses)),
             Err(_) => Err(OpenError::Link(LinkEnd::Panicked)),
         };
-        let (waiting, link) = {
+        let (dial, link) = {
             let mut table = self.table.lock();
             (
-                table.dials.remove(&target.name).unwrap_or_default(),
+                table.dials.remove(&target.name),
                 table.preferred(&target.name),
             )
         };
         // A link that the peer dialled meanwhile serves as well.
         let result = link.map_or(result, Ok);
-        for tell in waiting {
+        for tell in dial.into_iter().flat_map(|dial| dial.waiting) {
             // Whoever gave up waiting does not want to know.
             let _ = tell.send(result.clone());
         }
@@ -466,7 +466,7 @@ impl Hub {
                 table
                     .dials
                     .get_mut(name)
-                    .map(std::mem::take)
+                    .map(|dial| std::mem::take(&mut dial.waiting))
                     .unwrap_or_default()
             }
             PeerName::Client(_) => Vec::new(),

@@ -171,6 +171,49 @@ fn a_drained_link_waits_for_streams_that_are_still_on_their_way() {
 }
 
 #[test]
+fn a_dialler_closes_a_drained_link_only_after_every_stream_that_was_announced() {
+    let a = Node::start("a@127.0.0.1");
+    let raw = Raw::new();
+    let listener = raw.listen();
+    let identity = Identity::generate().unwrap();
+    let (request, tube) = a.request(
+        &common::node("raw@127.0.0.1"),
+        &[listener.local_addr().unwrap()],
+    );
+    let opening = a.opening(request, tube);
+    let (conn, mut control, mut answers) = raw.accept(&listener, "raw@127.0.0.1", &identity);
+    raw.runtime.block_on(async {
+        let (mut send, mut recv) = conn.accept_bi().await.unwrap();
+        let mut preamble = [0; 5];
+        recv.read_exact(&mut preamble).await.unwrap();
+        send.write_all(&[0]).await.unwrap();
+        // One stream is on its way, it says; and then it ends the other one.
+        control
+            .write_all(&[1, 0, 0, 0, 0, 0, 0, 0, 1])
+            .await
+            .unwrap();
+        let mut drain = [9; 9];
+        answers.read_exact(&mut drain).await.unwrap();
+        assert_eq!(drain, [1, 0, 0, 0, 0, 0, 0, 0, 1], "one was opened");
+        send.finish().unwrap();
+    });
+    let (tube, _) = opening.wait().unwrap();
+    assert_eq!(tube.ended(), StreamEnd::Finished);
+    let (mut send, _recv) = raw.stream(&conn);
+    let far = a.accepted();
+    raw.runtime.block_on(async {
+        send.write_all(&[0, 0, 0, 1, 5]).await.unwrap();
+        assert!(conn.close_reason().is_none());
+        send.finish().unwrap();
+        let ended = conn.closed().await;
+        assert_eq!(application_code(&ended), Some(Code::Drained.to_wire()));
+    });
+    assert_eq!(far.recv().unwrap(), [5]);
+    assert_eq!(far.ended(), StreamEnd::Finished);
+    assert_eq!(a.down(), LinkEnd::Local(Code::Drained));
+}
+
+#[test]
 fn a_peer_may_have_only_so_many_links() {
     let b = Node::start("b@127.0.0.1");
     let raw = Raw::new();

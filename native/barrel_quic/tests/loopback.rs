@@ -429,6 +429,27 @@ fn an_open_with_a_new_address_does_not_fail_with_a_dial_to_the_old_one() {
 }
 
 #[test]
+fn many_opens_where_the_peer_was_and_is_all_end_as_they_should() {
+    let (a, b) = (Node::start("a@127.0.0.1"), Node::start("b@127.0.0.1"));
+    let closed = {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.local_addr().unwrap()
+    };
+    for _ in 0..20 {
+        let (request, tube) = a.request(&b.name(), &[closed]);
+        let there = a.opening(request, tube);
+        let here = a.begin(&b);
+        let (_near, _far) = (here.wait().unwrap(), b.accepted());
+        // A link that came to be meanwhile serves that one, too.
+        if let Err(error) = there.wait() {
+            assert_eq!(error, OpenError::ClosedPort(closed));
+        } else {
+            b.accepted();
+        }
+    }
+}
+
+#[test]
 fn links_work_over_ipv6() {
     let six = |name| Plan {
         ip: Some(Ipv6Addr::LOCALHOST.into()),

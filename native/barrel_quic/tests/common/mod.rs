@@ -582,6 +582,49 @@ impl Raw {
         })
     }
 
+    /// An endpoint that accepts as a node would, one connection.
+    pub(crate) fn listen(&self) -> quinn::Endpoint {
+        let _inside = self.runtime.enter();
+        let material = certs::ephemeral(SystemTime::now()).unwrap();
+        let crypto = tls::server_crypto(&material).unwrap();
+        quinn::Endpoint::server(
+            quinn::ServerConfig::with_crypto(crypto),
+            (Ipv4Addr::LOCALHOST, 0).into(),
+        )
+        .unwrap()
+    }
+
+    /// Accepts the next connection and answers its hello.
+    pub(crate) fn accept(
+        &self,
+        listener: &quinn::Endpoint,
+        name: &str,
+        identity: &Identity,
+    ) -> (quinn::Connection, quinn::SendStream, quinn::RecvStream) {
+        self.runtime.block_on(async {
+            let conn = listener.accept().await.unwrap().await.unwrap();
+            let (mut send, mut recv) = conn.accept_bi().await.unwrap();
+            let mut len = [0; 2];
+            recv.read_exact(&mut len).await.unwrap();
+            let mut hello = vec![0; usize::from(u16::from_be_bytes(len))];
+            recv.read_exact(&mut hello).await.unwrap();
+            let answer = Hello {
+                features: 0,
+                role: Role::Acceptor,
+                exporter: tls::exporter(&conn).unwrap(),
+                incarnation: 1,
+                name: PeerName::Member(node(name)),
+                expected: None,
+            };
+            let answer = answer.seal(identity, &Secret::new(SECRET).unwrap());
+            send.write_all(&(answer.len() as u16).to_be_bytes())
+                .await
+                .unwrap();
+            send.write_all(&answer).await.unwrap();
+            (conn, send, recv)
+        })
+    }
+
     /// A stream with its preamble sent and accepted.
     pub(crate) fn stream(
         &self,
