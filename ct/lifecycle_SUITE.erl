@@ -22,6 +22,7 @@
     a_killed_node_is_noticed_with_default_settings/1,
     an_aborted_node_is_noticed_within_the_idle_timeout/1,
     an_orderly_stop_is_said/1,
+    an_orderly_stop_is_said_in_the_middle_of_a_transfer/1,
     the_end_of_distribution_is_said/1,
     the_end_of_the_application_is_said_on_another_carrier/1,
     what_was_sent_before_a_stop_arrives/1,
@@ -50,6 +51,7 @@ all() ->
         a_killed_node_is_noticed_with_default_settings,
         an_aborted_node_is_noticed_within_the_idle_timeout,
         an_orderly_stop_is_said,
+        an_orderly_stop_is_said_in_the_middle_of_a_transfer,
         the_end_of_distribution_is_said,
         the_end_of_the_application_is_said_on_another_carrier,
         what_was_sent_before_a_stop_arrives,
@@ -208,6 +210,45 @@ an_orderly_stop_is_said(Config) ->
      || {Name, How} <- Ways
     ],
     ct:pal("milliseconds from the order to nodedown: ~0p", [Measured]).
+
+%% The goodbye must not wait behind what the window holds back.
+an_orderly_stop_is_said_in_the_middle_of_a_transfer(Config) ->
+    Cluster = ?config(cluster, Config),
+    A = cluster:start(Cluster, a, #{env => [{log_level, info} | ?NEVER_IDLE]}),
+    Sink = cluster:run(A, fun() -> spawn(fun sink/0) end),
+    [
+        begin
+            B = cluster:start(Cluster, Name, #{env => ?NEVER_IDLE}),
+            ok = cluster:connect(A, B),
+            Source = cluster:run(B, fun() -> spawn(fun() -> pour(Sink, binary:copy(<<0:64>>, 131072)) end) end),
+            true = cluster:call(A, cluster, poll, [fun() -> has_drunk(Sink, Source) end, ?WAIT_MS, 1]),
+            cluster:stop(B, How),
+            ?assertEqual({Name, connection_closed}, {Name, cluster:await_nodedown(A, B, ?WAIT_MS)}),
+            ?assertEqual({Name, <<"the peer shut down">>}, {Name, link_down(A, B)})
+        end
+     || {Name, How} <- [{b, halt}, {c, sigterm}, {d, halt}, {e, init_stop}, {f, halt}]
+    ].
+
+pour(Sink, Bytes) ->
+    Sink ! {self(), Bytes},
+    pour(Sink, Bytes).
+
+%% Remembers who has sent.
+sink() ->
+    receive
+        {Source, Bytes} when is_binary(Bytes) ->
+            put(Source, byte_size(Bytes)),
+            sink();
+        {ask, From, Source} ->
+            From ! {self(), get(Source)},
+            sink()
+    end.
+
+has_drunk(Sink, Source) ->
+    Sink ! {ask, self(), Source},
+    receive
+        {Sink, Bytes} -> is_integer(Bytes)
+    end.
 
 the_end_of_distribution_is_said(Config) ->
     Cluster = ?config(cluster, Config),
