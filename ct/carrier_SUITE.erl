@@ -208,9 +208,9 @@ a_dynamic_name_is_given_by_the_first_peer(Config) ->
 
 %% As a user types it, in a terminal.
 a_remote_shell_evaluates_on_its_node(Config) ->
-    case os:find_executable("script") of
+    case terminals() of
         false ->
-            {skip, "needs script(1) for a terminal"};
+            {skip, "needs script(1) and pseudo-terminals"};
         Script ->
             C = ?config(cluster, Config),
             A = cluster:start(C, a, #{}),
@@ -235,6 +235,18 @@ a_remote_shell_evaluates_on_its_node(Config) ->
             ?assertEqual(0, await_status(Port)),
             connection_closed = cluster:await_nodedown(A, Client, ?SOON),
             ?assertEqual(A, cluster:call(A, erlang, node, []))
+    end.
+
+%% A bare chroot has none.
+terminals() ->
+    case os:find_executable("script") of
+        false ->
+            false;
+        Script ->
+            case os:cmd(Script ++ " -qec 'echo made' /dev/null 2>&1") of
+                "made" ++ _ -> Script;
+                _ -> false
+            end
     end.
 
 a_hidden_node_stays_hidden(Config) ->

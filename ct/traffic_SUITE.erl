@@ -633,11 +633,12 @@ group_leader_loop(Owner, Output) ->
 processes_are_inspected_remotely(Config) ->
     {A, B} = pair(Config),
     cluster:run(A, fun() ->
-        Echo = spawn(B, ?MODULE, wait, []),
+        Echo = spawn(B, ?MODULE, echo, []),
+        runs = ask(Echo, {say, runs}),
         [Echo ! {not_matched, I} || I <- lists:seq(1, 10)],
         true = rpc:call(B, erlang, is_process_alive, [Echo]),
-        [{message_queue_len, 10}, {current_function, {?MODULE, wait, 0}}] =
-            rpc:call(B, erlang, process_info, [Echo, [message_queue_len, current_function]]),
+        [{message_queue_len, 10}, {initial_call, {?MODULE, echo, 0}}] =
+            rpc:call(B, erlang, process_info, [Echo, [message_queue_len, initial_call]]),
         %% the whole table, as tools fetch it
         All = rpc:call(B, erlang, apply, [fun() -> [{P, erlang:process_info(P)} || P <- processes()] end, []]),
         true = lists:keymember(Echo, 1, All),
