@@ -44,7 +44,7 @@
 -type details() :: #{node := binary(), host := string(), tried := [{module(), term()}]}.
 
 -callback lookup(Node :: node(), Host :: string()) -> answer().
-%% @doc Called instead of lookup/2 when it is exported.
+%% Called instead of lookup/2 when it is exported.
 -callback lookup(Node :: node(), Host :: string(), context()) -> answer().
 -callback init(Opts :: term()) -> {ok, State :: term()} | {error, term()}.
 -callback register(Node :: node(), inet:port_number(), State :: term()) -> {ok, State :: term()} | {error, term()}.

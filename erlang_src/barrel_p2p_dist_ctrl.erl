@@ -94,6 +94,7 @@ output_handshake(#output{owner = Owner, stream = Stream} = Output) ->
 %% Not the end of the owner, which reads the stream to its end itself. A peer that connects
 %% at the same time says `nok' and closes; the owner then waits for net_kernel to put that
 %% other connection in its place. Died it sooner, the whole attempt would count as failed.
+-spec output_closed(#output{}) -> no_return().
 output_closed(#output{owner = Owner}) ->
     receive
         {handshake_complete, Owner, _DHandle} -> exit(connection_closed)
