@@ -134,8 +134,13 @@ ensure_client(MyNode) ->
 -spec acceptor(pid()) -> ok | {error, closed | not_started | term()}.
 acceptor(Pid) ->
     %% Here, not in the server: one that is being restarted finds it.
-    insert(?ACCEPTOR, Pid),
-    call({acceptor, Pid}).
+    case ets:whereis(?TABLE) of
+        undefined ->
+            {error, not_started};
+        _ ->
+            insert(?ACCEPTOR, Pid),
+            call({acceptor, Pid})
+    end.
 
 %% @doc Withdraws the name, tells the peers and closes. Nothing is opened again.
 -spec close() -> ok.
