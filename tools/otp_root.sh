@@ -42,13 +42,14 @@ mounted() {
     awk -v d="$chroot/$1" '$2 == d { found = 1 } END { exit !found }' /proc/mounts
 }
 umount_all() {
-    for place in dev/shm dev proc; do
+    for place in dev/shm dev/pts dev proc; do
         if mounted "$place"; then umount "$chroot/$place"; fi
     done
 }
 mount_all() {
     mounted proc || mount -t proc proc "$chroot/proc"
     mounted dev || mount --bind /dev "$chroot/dev"
+    mounted dev/pts || mount --bind /dev/pts "$chroot/dev/pts"
     mkdir -p "$chroot/dev/shm"
     mounted dev/shm || mount -t tmpfs tmpfs "$chroot/dev/shm"
 }
@@ -94,6 +95,8 @@ rm -rf "$work"
 mkdir -p "$work"
 tar -C "$root" --exclude=./_build --exclude=./target --exclude=./data --exclude=./.git -cf - . | tar -C "$work" -xf -
 cp "$library" "$chroot/tmp/barrel_p2p_nif.so"
+# A minimal Debian has no hosts file, and its resolver does not know localhost then.
+cp /etc/hosts "$chroot/etc/hosts"
 mount_all
 
 run() {
