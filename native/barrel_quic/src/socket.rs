@@ -52,11 +52,17 @@ pub fn bind(ip: Option<IpAddr>, ports: &[u16]) -> Result<Bound, BindError> {
     let mut last = BindError {
         address: None,
         cause: io::Error::other("no port was given"),
+        others: Vec::new(),
     };
-    for &port in ports {
+    for (tried, &port) in ports.iter().enumerate() {
         match bind_one(ip, port) {
             Ok(bound) => return Ok(bound),
-            Err(error) => last = error,
+            Err(error) => {
+                last = BindError {
+                    others: ports[..tried].to_vec(),
+                    ..error
+                }
+            }
         }
     }
     Err(last)
@@ -69,13 +75,20 @@ pub struct BindError {
     pub address: Option<SocketAddr>,
     /// What the system said.
     pub cause: io::Error,
+    /// The ports tried before it.
+    pub others: Vec<u16>,
 }
 
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.address {
-            Some(address) => write!(f, "cannot bind UDP {address}: {}", self.cause),
-            None => write!(f, "cannot bind: {}", self.cause),
+            Some(address) => write!(f, "cannot bind UDP {address}: {}", self.cause)?,
+            None => write!(f, "cannot bind: {}", self.cause)?,
+        }
+        match self.others.as_slice() {
+            [] => Ok(()),
+            [one] => write!(f, "; nor port {one}"),
+            [first, .., last] => write!(f, "; nor the ports {first} to {last} before it"),
         }
     }
 }
@@ -99,6 +112,7 @@ fn bind_one(ip: Option<IpAddr>, port: u16) -> Result<Bound, BindError> {
                 last = Some(BindError {
                     address: Some(address),
                     cause,
+                    others: Vec::new(),
                 });
                 if taken {
                     break;
@@ -109,6 +123,7 @@ fn bind_one(ip: Option<IpAddr>, port: u16) -> Result<Bound, BindError> {
     Err(last.unwrap_or(BindError {
         address: None,
         cause: io::Error::other("no address"),
+        others: Vec::new(),
     }))
 }
 
@@ -347,6 +362,16 @@ mod tests {
         };
         assert_eq!(error.cause.kind(), io::ErrorKind::AddrInUse);
         assert!(error.to_string().contains(&first.address.to_string()));
+        let second = bind(Some(Ipv4Addr::LOCALHOST.into()), &[0]).unwrap();
+        let range = [first.address.port(), second.address.port()];
+        let Err(error) = bind(Some(Ipv4Addr::LOCALHOST.into()), &range) else {
+            panic!("bound twice");
+        };
+        assert!(
+            error
+                .to_string()
+                .ends_with(&format!("nor port {}", range[0]))
+        );
     }
 
     #[tokio::test]
