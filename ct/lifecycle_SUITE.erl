@@ -133,10 +133,12 @@ a_node_that_returns_and_dials_displaces_its_dead_connection(Config) ->
     ).
 
 %% The link outlives its channel for a while. The peer dies and returns, nobody tells, and the
-%% next connect uses the dead link first.
+%% next connect uses the dead link first. Without automatic connections: on a new node `rex' of
+%% the peer sends a message, and would connect again what is disconnected here.
 a_dead_link_to_a_restarted_node_is_replaced_at_once(Config) ->
     Cluster = ?config(cluster, Config),
-    [A, B] = [cluster:start(Cluster, Name, #{env => ?NEVER_IDLE}) || Name <- [a, b]],
+    Opts = #{env => ?NEVER_IDLE, kernel => [{dist_auto_connect, never}]},
+    [A, B] = [cluster:start(Cluster, Name, Opts) || Name <- [a, b]],
     {ok, Port} = port(A),
     lists:foreach(
         fun(Round) ->
@@ -145,10 +147,10 @@ a_dead_link_to_a_restarted_node_is_replaced_at_once(Config) ->
             ?assertMatch([#{streams := _}], cluster:call(B, barrel_p2p_node, links, [])),
             cluster:kill(A),
             A = cluster:restart(Cluster, A, #{env => [{listen_port, Port} | ?NEVER_IDLE]}),
-            {Micros, Answer} = cluster:call(B, timer, tc, [net_adm, ping, [A]]),
+            ?assertEqual([], cluster:call(B, erlang, nodes, [connected])),
+            {Micros, Answer} = cluster:call(B, timer, tc, [net_kernel, connect_node, [A]]),
             ct:pal("round ~b: ~p after ~b us", [Round, Answer, Micros]),
-            ?assertEqual({Round, pong}, {Round, Answer}),
-            cluster:forget_events(B)
+            ?assertEqual({Round, true}, {Round, Answer})
         end,
         lists:seq(1, 5)
     ).
@@ -185,9 +187,13 @@ an_orderly_stop_is_said(Config) ->
         {init_stop, init_stop},
         {halt, halt},
         {sigterm, sigterm},
-        {halt_without_flush, {mfa, erlang, halt, [0, [{flush, false}]]}},
         {halt_with_status, {mfa, erlang, halt, [7]}},
         {init_restart_of_nothing, {mfa, init, stop, [3]}}
+        %% From OTP 26 on a halt without flush runs no exit handler: nobody can say anything.
+        | [
+            {halt_without_flush, {mfa, erlang, halt, [0, [{flush, false}]]}}
+         || list_to_integer(erlang:system_info(otp_release)) < 26
+        ]
     ],
     Measured = [
         begin
