@@ -79,9 +79,16 @@ list_nodes(_Host) ->
 -spec publish(node() | binary(), Host :: binary(), inet:port_number()) ->
     ok | {error, duplicate_name | term()}.
 publish(Node, Host, Port) ->
-    ok = ?MODULE:unregister(Node),
-    case barrel_p2p_nif:lease_publish(dir(), name(Node), Host, Port) of
-        {ok, Lease} -> persistent_term:put(?LEASE(name(Node)), {Lease, Port});
+    %% Another carrier may come here before anything of ours was loaded.
+    case barrel_p2p_native:ensure_loaded() of
+        ok -> publish_lease(name(Node), Host, Port);
+        {error, Reason} -> {error, {native, Reason}}
+    end.
+
+publish_lease(Name, Host, Port) ->
+    ok = ?MODULE:unregister(Name),
+    case barrel_p2p_nif:lease_publish(dir(), Name, Host, Port) of
+        {ok, Lease} -> persistent_term:put(?LEASE(Name), {Lease, Port});
         {error, _} = Error -> Error
     end.
 
