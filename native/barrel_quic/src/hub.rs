@@ -39,6 +39,10 @@ const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 /// Least time for the goodbyes to leave.
 const GOODBYE: Duration = Duration::from_millis(10);
 
+/// How long an open may go unanswered on a link that exists before its peer's
+/// port is probed: longer than most round trips, so that few opens probe.
+const UNANSWERED: Duration = Duration::from_millis(100);
+
 /// How long a displaced link may take to tell its streams.
 const DISPLACE: Duration = Duration::from_secs(1);
 
@@ -150,11 +154,13 @@ impl Hub {
             let Some((link, known)) = self.link_to(request).await? else {
                 continue;
             };
-            let opened = link
-                .open(request.tag, Arc::clone(&request.events), |stream| {
-                    started(stream, &link.peer)
-                })
-                .await;
+            let opening = link.open(request.tag, Arc::clone(&request.events), |stream| {
+                started(stream, &link.peer)
+            });
+            let opened = tokio::select! {
+                opened = opening => opened,
+                () = port_closed(&link), if known => Err(OpenError::Link(LinkEnd::Timeout)),
+            };
             match opened {
                 // The link was known before and has died: the peer may have
                 // been restarted. Or another took its place, or it was given
@@ -658,6 +664,16 @@ fn was_given_up(end: &LinkEnd) -> bool {
         LinkEnd::Local(Code::Drained | Code::Superseded)
             | LinkEnd::PeerClosed(Code::Drained | Code::Superseded)
     )
+}
+
+/// Ends when a link that does not answer leads to a closed port: its peer died
+/// and, if it was started again, listens elsewhere.
+///
+/// A forged refusal costs one dial. It leaves the link alone, except that no new
+/// streams are opened on it.
+async fn port_closed(link: &Link) {
+    sleep(UNANSWERED).await;
+    probe::refused(unmapped(link.remote())).await;
 }
 
 /// An IPv4 address that a dual-stack socket shows as IPv6.

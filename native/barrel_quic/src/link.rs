@@ -14,6 +14,7 @@
 //! that thought the link idle: the count says what is still on its way.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -235,12 +236,17 @@ impl Link {
         }
     }
 
+    /// Where the peer is now.
+    pub(crate) fn remote(&self) -> SocketAddr {
+        self.conn.remote_address()
+    }
+
     pub(crate) fn stats(&self) -> LinkStats {
         let stats = self.conn.stats();
         let counts = self.counts.lock();
         LinkStats {
             peer: self.peer.clone(),
-            remote: self.conn.remote_address(),
+            remote: self.remote(),
             streams: counts.active.len(),
             draining: counts.draining,
             rtt: stats.path.rtt,

@@ -317,8 +317,14 @@ fn a_handshake_given_up_after_its_admission_leaves_nothing_behind() {
 
 /// A node that died and was started again on its port: nobody said goodbye.
 fn restarted(a: Node) -> Node {
+    let port = a.address().port();
+    restarted_on(a, port)
+}
+
+/// The same on another port; 0 is any.
+fn restarted_on(a: Node, port: u16) -> Node {
     let plan = Plan {
-        port: a.address().port(),
+        port,
         incarnation: a.plan.incarnation + 1,
         ..a.plan.clone()
     };
@@ -370,6 +376,19 @@ fn an_open_to_a_restarted_node_succeeds_at_once() {
         near.send(b"welcome back");
         assert_eq!(far.recv().unwrap(), b"welcome back");
     }
+}
+
+#[test]
+fn an_open_to_a_node_restarted_on_another_port_succeeds_long_before_the_idle_timeout() {
+    let b = Node::start("b@127.0.0.1");
+    let a = Node::start("a@127.0.0.1");
+    let (_near, _old) = a.pair(&b);
+    let a = restarted_on(a, 0);
+    // The old link looks alive, nobody answers on it, and its idle timeout is longer
+    // than an open may take.
+    let (near, far) = b.pair(&a);
+    near.send(b"so this is where you are");
+    assert_eq!(far.recv().unwrap(), b"so this is where you are");
 }
 
 #[test]
