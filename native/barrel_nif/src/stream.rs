@@ -50,13 +50,7 @@ impl Bell for DistBell {
     }
 
     fn closed(&self, end: &StreamEnd) {
-        let (output, handle) = {
-            let mut owners = self.owners.lock();
-            (owners.output, owners.handle.take())
-        };
-        if let Some(handle) = handle {
-            signal::send(&output, handle, build(|env| closed(env, end)));
-        }
+        self.tell_last(build(|env| closed(env, end)));
     }
 }
 
@@ -65,10 +59,21 @@ fn closed<'a>(env: Env<'a>, end: &StreamEnd) -> Term<'a> {
 }
 
 impl DistBell {
-    fn tell(&self, who: impl Fn(&Owners) -> LocalPid, what: Atom) {
+    fn tell(&self, who: impl Fn(&Owners) -> LocalPid, what: impl Encoder) {
         let (to, handle) = {
             let owners = self.owners.lock();
             (who(&owners), owners.handle.clone())
+        };
+        if let Some(handle) = handle {
+            signal::send(&to, handle, what);
+        }
+    }
+
+    /// Tells the output owner, and lets the handle go: nothing comes after.
+    fn tell_last(&self, what: impl Encoder) {
+        let (to, handle) = {
+            let mut owners = self.owners.lock();
+            (owners.output, owners.handle.take())
         };
         if let Some(handle) = handle {
             signal::send(&to, handle, what);
@@ -121,17 +126,6 @@ impl StreamHandle {
     pub(crate) fn meet(channel: &Channel<DistBell>, peer: &Peer) {
         channel.bell().owners.lock().peer = Some(peer.clone());
     }
-
-    /// The stream was not opened: tells the owner and lets the handle go.
-    fn fail(channel: &Channel<DistBell>, signal: impl for<'a> Fn(Env<'a>) -> Term<'a>) {
-        let (owner, handle) = {
-            let mut owners = channel.bell().owners.lock();
-            (owners.output, owners.handle.take())
-        };
-        if let Some(handle) = handle {
-            signal::send(&owner, handle, build(signal));
-        }
-    }
 }
 
 #[rustler::nif]
@@ -172,19 +166,13 @@ fn dist_open<'a>(
         move |stream, peer| {
             StreamHandle::meet(&channel, peer);
             channel.attach(stream);
-            let (owner, handle) = {
-                let owners = channel.bell().owners.lock();
-                (owners.output, owners.handle.clone())
-            };
-            if let Some(handle) = handle {
-                let up = build(|env| (atoms::up(), signal::peer(env, peer)).encode(env));
-                signal::send(&owner, handle, up);
-            }
+            let up = build(|env| (atoms::up(), signal::peer(env, peer)).encode(env));
+            channel.bell().tell(|owners| owners.output, up);
         },
         move |error| {
-            StreamHandle::fail(&failing, |env| {
-                (atoms::failed(), signal::open_error(env, &error)).encode(env)
-            });
+            let failed =
+                build(|env| (atoms::failed(), signal::open_error(env, &error)).encode(env));
+            failing.bell().tell_last(failed);
         },
     );
     Ok(handle.encode(env))
