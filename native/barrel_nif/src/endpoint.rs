@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use barrel_quic::certs::{self, TlsMaterial};
 use barrel_quic::channel::Limits;
-use barrel_quic::endpoint::{Config, Endpoint, StartError};
+use barrel_quic::endpoint::{Config, Congestion, Endpoint, StartError};
 use barrel_quic::identity::Identity;
 use barrel_quic::keydir;
 use barrel_quic::name::{HostName, NodeName, PeerName};
@@ -314,6 +314,7 @@ fn node_open<'a>(env: Env<'a>, opts: Term<'a>) -> NifResult<Term<'a>> {
         send_window: options.config.send_window,
         receive_window: options.config.receive_window,
         max_datagram: options.config.max_datagram,
+        congestion: Congestion::Cubic,
         threads: options.config.threads,
     };
     let endpoint = match Endpoint::start(config, Arc::clone(&shared) as _) {

@@ -1,4 +1,4 @@
-//! Congestion control: Cubic, with a way out for the last packet.
+//! Congestion control: Cubic or BBR, with a way out for the last packet.
 //!
 //! quinn-proto 0.11.19 holds CONNECTION_CLOSE back like data: while the window
 //! is full, or kept by the pacer, a closed connection stays silent, and since it
@@ -18,7 +18,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics, CubicConfig};
+use quinn::congestion::{
+    BbrConfig, Controller, ControllerFactory, ControllerMetrics, CubicConfig,
+};
 use quinn::{Connection, VarInt};
 use quinn_proto::RttEstimator;
 
@@ -26,6 +28,17 @@ use quinn_proto::RttEstimator;
 /// bytes these are 24 packets; RFC 9002 section 7.2 recommends 10, servers of
 /// the web use 32 and more.
 const INITIAL_WINDOW: u64 = 4 * 8900;
+
+/// How the sending rate of a link is found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Congestion {
+    /// RFC 9438, as in most TCP stacks: a loss makes it slower.
+    #[default]
+    Cubic,
+    /// BBR version 1: follows the measured rate, whatever is lost. quinn calls its
+    /// implementation experimental.
+    Bbr,
+}
 
 /// Closes a connection whatever its window holds back.
 pub(crate) fn close(conn: &Connection, code: VarInt, reason: &[u8]) {
@@ -36,14 +49,22 @@ pub(crate) fn close(conn: &Connection, code: VarInt, reason: &[u8]) {
 }
 
 /// Makes the controller of each path.
-#[derive(Debug)]
-pub(crate) struct Factory(Arc<CubicConfig>);
+pub(crate) struct Factory(Arc<dyn ControllerFactory + Send + Sync>);
 
 impl Factory {
-    pub(crate) fn new() -> Self {
-        let mut cubic = CubicConfig::default();
-        cubic.initial_window(INITIAL_WINDOW);
-        Self(Arc::new(cubic))
+    pub(crate) fn new(congestion: Congestion) -> Self {
+        Self(match congestion {
+            Congestion::Cubic => {
+                let mut cubic = CubicConfig::default();
+                cubic.initial_window(INITIAL_WINDOW);
+                Arc::new(cubic)
+            }
+            Congestion::Bbr => {
+                let mut bbr = BbrConfig::default();
+                bbr.initial_window(INITIAL_WINDOW);
+                Arc::new(bbr)
+            }
+        })
     }
 }
 
@@ -139,7 +160,13 @@ mod tests {
 
     #[test]
     fn a_window_that_is_opened_is_open_in_every_copy() {
-        let factory = Arc::new(Factory::new());
+        for congestion in [Congestion::Cubic, Congestion::Bbr] {
+            opened_in_every_copy(congestion);
+        }
+    }
+
+    fn opened_in_every_copy(congestion: Congestion) {
+        let factory = Arc::new(Factory::new(congestion));
         let used = Arc::clone(&factory).build(Instant::now(), 1200);
         let other = factory.build(Instant::now(), 1200);
         assert_eq!(used.window(), INITIAL_WINDOW);

@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 
 use crate::certs::{self, TlsMaterial};
 use crate::congestion;
+pub use crate::congestion::Congestion;
 use crate::gate::{Gate, Verdict};
 use crate::hub::Hub;
 use crate::identity::Identity;
@@ -85,6 +86,8 @@ pub struct Config {
     pub receive_window: u32,
     /// Largest datagram tried, bytes of UDP payload.
     pub max_datagram: u16,
+    /// How the sending rate of a link is found.
+    pub congestion: Congestion,
     /// I/O threads.
     pub threads: usize,
 }
@@ -408,7 +411,7 @@ fn transport(config: &Config) -> TransportConfig {
         ))
         .keep_alive_interval(Some(config.keep_alive))
         .initial_rtt(INITIAL_RTT)
-        .congestion_controller_factory(Arc::new(congestion::Factory::new()))
+        .congestion_controller_factory(Arc::new(congestion::Factory::new(config.congestion)))
         .mtu_discovery_config(Some(mtu))
         .send_window(config.send_window)
         .stream_receive_window(VarInt::from_u32(config.receive_window))

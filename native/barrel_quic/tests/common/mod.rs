@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use barrel_quic::certs;
 use barrel_quic::channel::{Bell, Channel, Limits, Sent};
-use barrel_quic::endpoint::{Config, Endpoint, StartError};
+use barrel_quic::endpoint::{Config, Congestion, Endpoint, StartError};
 use barrel_quic::hello::{Hello, Role, Secret};
 use barrel_quic::identity::{Identity, PublicKey};
 use barrel_quic::name::{HostName, NodeName, PeerName};
@@ -328,6 +328,7 @@ impl Plan {
             send_window: 4 << 20,
             receive_window: self.receive_window,
             max_datagram: 8900,
+            congestion: Congestion::Cubic,
             threads: self.threads,
         };
         let endpoint = Endpoint::start(config, Arc::clone(&recorder) as _)?;
