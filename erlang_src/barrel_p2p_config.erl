@@ -89,6 +89,9 @@ schema() ->
         {send_window, bytes(), 1048576, "bytes sent and not acknowledged, per link"},
         {receive_window, bytes(), 2097152, "bytes received and not read, per stream; four times as much per link"},
         {pull_budget, bytes(), 4194304, "bytes a dist channel takes from the VM before it waits"},
+        %% 8900 are the jumbo frames of data-centre networks, less the headers. QUIC promises
+        %% its peers 1200.
+        {max_datagram, {integer, 1200, 8900}, 8900, "largest datagram, bytes of UDP payload; discovery finds what fits"},
         {migration_enabled, boolean, true, "links may move to another address"},
         %% Membership
         {contact_nodes, contacts, [], "nodes joined at start, and again whenever alone"},

@@ -95,8 +95,6 @@
 %% not at once, and peers know the port.
 -define(SAME_PORT_ATTEMPTS, 5).
 -define(DEFAULT_PORT, 9100).
-%% Jumbo frames of data-centre networks, less the headers. Path MTU discovery finds what fits.
--define(MAX_DATAGRAM, 8900).
 %% A wider range is a mistake, and each port costs a system call.
 -define(MAX_PORTS, 1024).
 
@@ -398,7 +396,7 @@ options(Spec, #{key_dir := KeyDir, cert_dir := CertDir}, Trust, Ports) ->
         send_window => barrel_p2p_config:get(send_window),
         receive_window => barrel_p2p_config:get(receive_window),
         pull_budget => barrel_p2p_config:get(pull_budget),
-        max_datagram => ?MAX_DATAGRAM
+        max_datagram => barrel_p2p_config:get(max_datagram)
     }.
 
 secrets() ->

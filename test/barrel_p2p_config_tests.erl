@@ -59,6 +59,7 @@ good_values_test_() ->
             {contact_nodes, [{a@b, {{1, 2, 3, 4}, 1}}], [{a@b, {{1, 2, 3, 4}, 1}}]},
             {discovery_backends, [my_backend, {other, [{x, 1}]}], [my_backend, {other, [{x, 1}]}]},
             {replicated_maps, [{sessions, #{}}], [{sessions, #{}}]},
+            {max_datagram, 1200, 1200},
             {metrics_port, 0, 0},
             {log_level, debug, debug},
             {log_level, none, none}
@@ -92,6 +93,8 @@ bad_values_name_key_value_and_what_is_allowed_test_() ->
             {idle_timeout_ms, infinity},
             {native_threads, 0},
             {send_window, 1},
+            {max_datagram, 1199},
+            {max_datagram, 8901},
             {contact_nodes, a@b},
             {contact_nodes, [a]},
             {contact_nodes, ['@b']},
