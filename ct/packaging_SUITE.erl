@@ -93,8 +93,11 @@ the_package_holds_what_a_build_needs_and_nothing_built(Config) ->
     Files = filelib:fold_files(Dir, ".*", true, fun(F, Acc) -> [F | Acc] end, []),
     Built = "(\\.so|\\.beam|\\.o|\\.rlib|\\.tmp|\\.tar)$|/(target|_build|\\.git)/",
     ?assertEqual([], [F || F <- Files, re:run(string:prefix(F, Dir), Built, [{capture, none}]) =:= match]),
+    %% these serve tests and measurements only
+    ToolsOnly = ["native/barrel_bench", "native/barrel_impair"],
+    ?assertEqual([], [D || D <- ToolsOnly, filelib:is_file(filename:join(Dir, D))]),
     %% every source of the boundary and of the crates that git knows
-    case git(Config, "ls-files -- erlang_src native include c_src_stub") of
+    case git(Config, "ls-files -- erlang_src native include c_src_stub" ++ lists:append([" ':!" ++ D ++ "'" || D <- ToolsOnly])) of
         {ok, Tracked} ->
             ?assertEqual(
                 [],
