@@ -11,7 +11,12 @@
 -include_lib("stdlib/include/assert.hrl").
 
 %% API
--export([start/1, stop/1, call/4, call/5, is_root/0, command/1, command/2, library/0, cookie/0]).
+-export([
+    start/1, stop/1, call/4, call/5, watch/2, nodedown_reason/2, is_root/0, command/1, command/2, library/0, cookie/0,
+    source_root/0
+]).
+%% Run on the nodes, which need this module on their path
+-export([start_watcher/1, ask_watcher/0]).
 
 -define(BOOT_MS, 60000).
 -define(CALL_MS, 60000).
@@ -46,6 +51,39 @@ call(Vm, Module, Function, Args) ->
 
 call({Peer, _Node}, Module, Function, Args, Ms) ->
     peer:call(Peer, Module, Function, Args, Ms).
+
+%% From now on a process of the node waits for the loss of another one.
+watch(Vm, Node) ->
+    ?assertEqual(connected, call(Vm, ?MODULE, start_watcher, [Node])).
+
+%% Why the watched node was lost; waits for that.
+nodedown_reason(Vm, Ms) ->
+    call(Vm, ?MODULE, ask_watcher, [], Ms).
+
+start_watcher(Node) ->
+    Self = self(),
+    Pid = spawn(fun() ->
+        ok = net_kernel:monitor_nodes(true, [nodedown_reason]),
+        Self ! {self(), net_adm:ping(Node)},
+        receive
+            {nodedown, Node, Info} ->
+                receive
+                    {From, reason} -> From ! {self(), proplists:get_value(nodedown_reason, Info)}
+                end
+        end
+    end),
+    true = register(?MODULE, Pid),
+    receive
+        {Pid, pong} -> connected;
+        {Pid, pang} -> not_connected
+    end.
+
+ask_watcher() ->
+    Watcher = whereis(?MODULE),
+    Watcher ! {self(), reason},
+    receive
+        {Watcher, Reason} -> Reason
+    end.
 
 is_root() ->
     string:trim(os:cmd("id -u")) =:= "0".
@@ -84,3 +122,17 @@ library() ->
 
 cookie() ->
     "elsewhere_0123456789abcdef".
+
+%% The checkout, from wherever Common Test was started and rebar3 put its copies.
+source_root() ->
+    {ok, Cwd} = file:get_cwd(),
+    Source = proplists:get_value(source, ?MODULE:module_info(compile)),
+    [Root | _] = lists:append([search_up(filename:dirname(File)) || File <- [Source, code:which(?MODULE), Cwd ++ "/x"]]),
+    Root.
+
+search_up(Dir) ->
+    case {filelib:is_regular(filename:join([Dir, "tools", "otp_root.sh"])), filename:dirname(Dir)} of
+        {true, _} -> [Dir];
+        {false, Dir} -> [];
+        {false, Parent} -> search_up(Parent)
+    end.

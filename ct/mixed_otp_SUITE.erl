@@ -35,9 +35,7 @@
     end_of_linked/1,
     in_order/2,
     round_trips/2,
-    there_and_back/2,
-    watch/1,
-    fetch/0
+    there_and_back/2
 ]).
 
 -define(WAIT_MS, 15000).
@@ -142,9 +140,9 @@ atoms_and_terms_of_every_kind_come_back_equal(Config) ->
 
 a_killed_node_is_noticed(Config) ->
     {Here, {_, Node} = There} = both(Config),
-    ?assertEqual(connected, elsewhere:call(Here, ?MODULE, watch, [Node])),
+    elsewhere:watch(Here, Node),
     elsewhere:command(["kill", "-9", elsewhere:call(There, os, getpid, [])]),
-    ?assertEqual(connection_closed, elsewhere:call(Here, ?MODULE, fetch, [], ?WAIT_MS)).
+    ?assertEqual(connection_closed, elsewhere:nodedown_reason(Here, ?WAIT_MS)).
 
 %%%===================================================================
 %%% Run on the nodes
@@ -232,30 +230,6 @@ round_trips(Node, Terms) ->
         end
     ].
 
-watch(Node) ->
-    Self = self(),
-    Pid = spawn(fun() ->
-        ok = net_kernel:monitor_nodes(true, [nodedown_reason]),
-        Self ! {self(), net_adm:ping(Node)},
-        receive
-            {nodedown, Node, Info} ->
-                receive
-                    {From, fetch} -> From ! {self(), proplists:get_value(nodedown_reason, Info)}
-                end
-        end
-    end),
-    true = register(watcher, Pid),
-    receive
-        {Pid, pong} -> connected;
-        {Pid, pang} -> not_connected
-    end.
-
-fetch() ->
-    watcher ! {self(), fetch},
-    receive
-        {_, Reason} -> Reason
-    end.
-
 %%%===================================================================
 %%% Internal
 %%%===================================================================
@@ -300,7 +274,7 @@ environment(Discovery) ->
 %% Compiled for the oldest release; the others load it.
 beams() ->
     filelib:wildcard(filename:join(filename:dirname(code:which(barrel_p2p)), "*.{beam,app}")) ++
-        [code:which(?MODULE)].
+        [code:which(Module) || Module <- [?MODULE, elsewhere]].
 
 copy(File, Dir) ->
     {ok, _} = file:copy(File, filename:join(Dir, filename:basename(File))),
@@ -317,7 +291,7 @@ root(Version) ->
         false ->
             {skip, "needs root"};
         true ->
-            Script = filename:join([source_root(), "tools", "otp_root.sh"]),
+            Script = filename:join([elsewhere:source_root(), "tools", "otp_root.sh"]),
             case Version =:= "27" orelse is_made(Version) of
                 true -> made(Version, elsewhere:command(["bash", Script, Version, "--root"], []));
                 false -> {skip, "there is no root with OTP " ++ Version ++ ": make otp" ++ Version ++ " makes it"}
@@ -338,17 +312,4 @@ cache() ->
         {Dir, _} when is_list(Dir), Dir =/= "" -> Dir;
         {_, Dir} when is_list(Dir), Dir =/= "" -> filename:join(Dir, "barrel_p2p");
         {_, _} -> filename:join([os:getenv("HOME"), ".cache", "barrel_p2p"])
-    end.
-
-source_root() ->
-    {ok, Cwd} = file:get_cwd(),
-    Source = proplists:get_value(source, ?MODULE:module_info(compile)),
-    [Root | _] = lists:append([search_up(filename:dirname(File)) || File <- [Source, code:which(?MODULE), Cwd ++ "/x"]]),
-    Root.
-
-search_up(Dir) ->
-    case {filelib:is_regular(filename:join([Dir, "tools", "otp_root.sh"])), filename:dirname(Dir)} of
-        {true, _} -> [Dir];
-        {false, Dir} -> [];
-        {false, Parent} -> search_up(Parent)
     end.

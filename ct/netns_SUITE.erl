@@ -21,7 +21,7 @@
     a_path_that_swallows_everything_ends_the_connection/1
 ]).
 %% Run on the nodes
--export([there_and_back/2, watch/1, fetch/0, measured_mtu/1]).
+-export([there_and_back/2, measured_mtu/1]).
 
 -define(WAIT_MS, 15000).
 
@@ -181,37 +181,12 @@ there_and_back(Node, Bytes) ->
         {Other, Back} -> {spoiled, Sum, Other, erlang:md5(Back)}
     end.
 
-%% A process on the node collects what its kernel says of the other one.
 watch(Vm, {_, Node}) ->
-    ?assertEqual(connected, elsewhere:call(Vm, ?MODULE, watch, [Node])),
+    elsewhere:watch(Vm, Node),
     {Vm, Node}.
 
-watch(Node) ->
-    Self = self(),
-    Pid = spawn(fun() ->
-        ok = net_kernel:monitor_nodes(true, [nodedown_reason]),
-        Self ! {self(), lists:member(Node, nodes())},
-        receive
-            {nodedown, Node, Info} ->
-                receive
-                    {From, fetch} -> From ! {self(), proplists:get_value(nodedown_reason, Info)}
-                end
-        end
-    end),
-    true = register(watcher, Pid),
-    receive
-        {Pid, true} -> connected;
-        {Pid, false} -> not_connected
-    end.
-
-fetch() ->
-    watcher ! {self(), fetch},
-    receive
-        {_, Reason} -> Reason
-    end.
-
 nodedown(Vm, Node, Reason) ->
-    ?assertEqual({Node, Reason}, {Node, elsewhere:call(Vm, ?MODULE, fetch, [], ?WAIT_MS)}).
+    ?assertEqual({Node, Reason}, {Node, elsewhere:nodedown_reason(Vm, ?WAIT_MS)}).
 
 measured_mtu(Node) ->
     Name = atom_to_binary(Node),
