@@ -18,7 +18,9 @@
 %%%
 %%% Both are linked to the owner and to each other, trap nothing, and end with
 %%% `connection_closed' when the stream has ended: output's exit reason is what
-%%% `nodedown_reason' reports. An unknown message ends the process with its name.
+%%% `nodedown_reason' reports. When `net_kernel' ends they end before the
+%%% endpoint does, with `net_kernel_terminated'. An unknown message ends the
+%%% process with its name.
 %%%
 %%% Output keeps priority `high': between two turns of a normal process under load
 %%% ERTS would fill its queue again and again with the packets of whoever sends
@@ -28,7 +30,7 @@
 -module(barrel_p2p_dist_ctrl).
 
 %% API
--export([start/1, handshake_complete/3]).
+-export([start/1, handshake_complete/3, net_kernel_terminated/0]).
 %% Process entry points
 -export([output_init/2, input_init/3]).
 
@@ -39,6 +41,9 @@
 -define(TAKE, 262144).
 %% How long a process whose channel is gone waits for the exit signal that says why.
 -define(DEATH_ROW, 5000).
+%% How long the end of net_kernel waits for its channels: for a few turns of processes of high
+%% priority. One that is late ends with the endpoint, for another reason.
+-define(GONE, 500).
 
 -record(output, {
     owner :: pid(),
@@ -67,6 +72,31 @@ handshake_complete(Output, _Node, DHandle) ->
     Output ! {handshake_complete, self(), DHandle},
     receive
         {Output, started} -> ok
+    end.
+
+%% @doc Ends the channels of this node, after what ERTS holds for them was taken. Called as
+%% `net_kernel' ends, before the endpoint closes, so that `nodedown_reason' here says which
+%% of the two came first, as it does with OTP's carriers.
+-spec net_kernel_terminated() -> ok.
+net_kernel_terminated() ->
+    Outputs = [Pid || {_, Pid} <- erlang:system_info(dist_ctrl), is_output(Pid)],
+    Monitors = [erlang:monitor(process, Pid) || Pid <- Outputs],
+    lists:foreach(fun(Pid) -> Pid ! net_kernel_terminated end, Outputs),
+    await_down(Monitors, erlang:monotonic_time(millisecond) + ?GONE).
+
+%% Another carrier of this node has controllers of its own.
+is_output(Pid) when is_pid(Pid) ->
+    erlang:process_info(Pid, initial_call) =:= {initial_call, {?MODULE, output_init, 2}};
+is_output(_) ->
+    false.
+
+await_down([], _Deadline) ->
+    ok;
+await_down([Monitor | Monitors], Deadline) ->
+    receive
+        {'DOWN', Monitor, process, _, _} -> await_down(Monitors, Deadline)
+    after max(0, Deadline - erlang:monotonic_time(millisecond)) ->
+        ok
     end.
 
 %%%===================================================================
@@ -108,6 +138,8 @@ output_idle(#output{stream = Stream} = Output) ->
             output_ended();
         {barrel_p2p, Stream, writable} ->
             output_idle(Output);
+        net_kernel_terminated ->
+            exit(net_kernel_terminated);
         Other ->
             output_other(Other, Output)
     end.
@@ -117,9 +149,13 @@ output_idle(#output{stream = Stream} = Output) ->
 -ifdef(BARREL_P2P_CONFORMANCE).
 output_other({send, From, Ref, Data}, #output{stream = Stream} = Output) ->
     Packet = iolist_to_binary(Data),
-    _ = barrel_p2p_nif:dist_send(Stream, [{byte_size(Packet), [Packet]}]),
+    Sent = barrel_p2p_nif:dist_send(Stream, [{byte_size(Packet), [Packet]}]),
     From ! {Ref, ok},
-    output_idle(Output);
+    case Sent of
+        ok -> output_idle(Output);
+        busy -> output_blocked(Output);
+        {error, closed} -> output_ended()
+    end;
 output_other(Unexpected, _Output) ->
     exit({unexpected_message, Unexpected}).
 -else.
@@ -147,7 +183,9 @@ output_blocked(#output{stream = Stream} = Output) ->
         {barrel_p2p, Stream, writable} ->
             output_pull(Output);
         {barrel_p2p, Stream, {closed, _Reason}} ->
-            output_ended()
+            output_ended();
+        net_kernel_terminated ->
+            exit(net_kernel_terminated)
     end.
 
 %% What the peer sent before the end may still wait in Rust. Input takes it, finds the end
