@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup toolchain build lint test bench demo otp27 otp29 package clean
+.PHONY: help setup toolchain build lint test bench demo conformance otp27 otp29 package clean
 
 help: ## this list
-	@grep -E '^[a-z0-9]+:.*##' Makefile | sed 's/:.*## /|/' | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@grep -E '^[a-z0-9]+:.*##' Makefile | sed 's/:.*## /|/' | awk -F'|' '{ printf "  make %-11s %s\n", $$1, $$2 }'
 
 setup: ## install the Debian packages that are missing (sudo when not root)
 	@sh tools/setup.sh
@@ -26,6 +26,9 @@ bench: setup toolchain build ## round trips, messages and bulk beside inet_tcp a
 
 demo: setup toolchain build ## three nodes on this machine, narrated
 	@bash examples/demo/run.sh
+
+conformance: setup toolchain build ## OTP's own distribution_SUITE, beside inet_tcp
+	@bash tools/conformance.sh
 
 otp27: setup toolchain build ## eunit and ct on OTP 27 (needs root)
 	@bash tools/otp_root.sh 27
