@@ -39,6 +39,7 @@
     await/3,
     await_nodeup/3,
     await_nodedown/3,
+    events/1,
     forget_events/1,
     logs/1,
     await_log/3
@@ -337,6 +338,11 @@ await_nodedown(Ref, Other, Ms) ->
         {late, Seen} -> error({no_nodedown, Ref, Other, Seen})
     end.
 
+%% @doc The `nodeup' and `nodedown' that no await has taken, oldest first.
+-spec events(node_ref()) -> [{nodeup | nodedown, node(), list()}].
+events(Ref) ->
+    call(Ref, ?MODULE, ask, [?EVENTS, all]).
+
 %% @doc Forgets what no await has taken.
 -spec forget_events(node_ref()) -> ok.
 forget_events(Ref) ->
@@ -558,6 +564,9 @@ event_loop(Events, Waiting) ->
                     _ = erlang:send_after(Ms, self(), {late, From}),
                     event_loop(Events, Waiting ++ [{From, Kind, Node}])
             end;
+        {ask, From, all} ->
+            answer(From, Events),
+            event_loop(Events, Waiting);
         {ask, From, forget} ->
             answer(From, ok),
             event_loop([], Waiting);

@@ -47,9 +47,7 @@
 %% Coming and going
 -export([
     first_messages_open_the_connection_and_all_arrive/1,
-    last_messages_arrive_before_the_end/1,
-    reconnects_right_after_a_disconnect_succeed/1,
-    simultaneous_connects_succeed/1
+    last_messages_arrive_before_the_end/1
 ]).
 %% gen_server, on the nodes
 -export([init/1, handle_call/3, handle_cast/2]).
@@ -100,9 +98,7 @@ groups() ->
         ]},
         {connections, [], [
             first_messages_open_the_connection_and_all_arrive,
-            last_messages_arrive_before_the_end,
-            reconnects_right_after_a_disconnect_succeed,
-            simultaneous_connects_succeed
+            last_messages_arrive_before_the_end
         ]}
     ].
 
@@ -1025,67 +1021,6 @@ last_loop(Count) ->
         {last, I, Bytes} when byte_size(Bytes) =:= 100000, I =:= Count + 1 -> last_loop(I);
         {ask, From, count} -> answer(From, Count)
     end.
-
-reconnects_right_after_a_disconnect_succeed(Config) ->
-    {A, B} = pair(Config),
-    [
-        begin
-            {From, To} =
-                case Round rem 2 of
-                    0 -> {A, B};
-                    1 -> {B, A}
-                end,
-            ok = cluster:await_nodeup(A, B, ?SOON),
-            ok = cluster:await_nodeup(B, A, ?SOON),
-            %% no wait between the two: To may not have heard of the end yet
-            Result = cluster:run(From, fun() ->
-                true = erlang:disconnect_node(To),
-                {net_kernel:connect_node(To), erpc:call(To, erlang, node, [])}
-            end),
-            ?assertEqual({Round, {true, To}}, {Round, Result}),
-            ?assertEqual({Round, disconnect}, {Round, cluster:await_nodedown(From, To, ?SOON)}),
-            ?assertEqual({Round, connection_closed}, {Round, cluster:await_nodedown(To, From, ?SOON)})
-        end
-     || Round <- lists:seq(1, 200)
-    ],
-    %% and one connection is what is left
-    [?assertEqual([], [E || #{level := error} = E <- cluster:logs(N)]) || N <- [A, B]].
-
-simultaneous_connects_succeed(Config) ->
-    C = ?config(cluster, Config),
-    [A, B] = [cluster:start(C, Name, #{}) || Name <- [a, b]],
-    Failed = [
-        {Round, Results}
-     || Round <- lists:seq(1, 100),
-        Results <- [simultaneous(A, B, Round)],
-        Results =/= [true, true]
-    ],
-    ?assertEqual([], Failed).
-
-simultaneous(A, B, Round) ->
-    At = erlang:system_time(microsecond) + 10000,
-    %% from together to a few milliseconds apart, so that every step of one meets every step of the other
-    Skew = (Round rem 21 - 10) * 300,
-    Connect = fun(Other, When) ->
-        fun() ->
-            keep(spawn(fun() ->
-                until(When),
-                Result = net_kernel:connect_node(Other),
-                receive
-                    {ask, From, result} -> answer(From, Result)
-                end
-            end)),
-            ok
-        end
-    end,
-    ok = cluster:run(A, Connect(B, At)),
-    ok = cluster:run(B, Connect(A, At + Skew)),
-    Results = [cluster:run(N, fun() -> ask(kept(), result) end) || N <- [A, B]],
-    %% one connection, and it works
-    ?assertEqual({Round, B}, {Round, cluster:call(A, erpc, call, [B, erlang, node, []])}),
-    ?assertEqual({Round, A}, {Round, cluster:call(B, erpc, call, [A, erlang, node, []])}),
-    disconnected(A, B),
-    Results.
 
 disconnected(A, B) ->
     ok = cluster:await_nodeup(A, B, ?SOON),
