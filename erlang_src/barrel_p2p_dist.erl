@@ -141,6 +141,7 @@ setup(Node, Type, MyNode, LongOrShortNames, SetupTime) ->
 %% @doc Says goodbye to all peers and closes the endpoint. Runs inside `net_kernel'.
 -spec close(listen()) -> ok.
 close(_Listen) ->
+    ok = barrel_p2p_dist_ctrl:net_kernel_terminated(),
     barrel_p2p_node:close().
 
 %% @doc Whether a node has a name that this carrier can try. Judges its form and
