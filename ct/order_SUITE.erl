@@ -26,7 +26,8 @@
     monitors_and_links_are_in_force_before_the_next_message/1,
     messages_come_before_a_kill/1,
     a_server_that_stops_has_answered/1,
-    the_connection_was_one_and_nothing_went_wrong/1
+    the_connection_was_one_and_nothing_went_wrong/1,
+    the_path_lost_and_reordered_packets/1
 ]).
 
 %% In each direction.
@@ -36,10 +37,10 @@ suite() ->
     [prove:timetrap(5, 60)].
 
 all() ->
-    [{group, loopback}].
+    [{group, loopback}, {group, impaired}].
 
 groups() ->
-    [{loopback, [], cases()}].
+    [{loopback, [], cases()}, {impaired, [], cases() ++ [the_path_lost_and_reordered_packets]}].
 
 cases() ->
     [
@@ -58,12 +59,37 @@ cases() ->
     ].
 
 init_per_group(loopback, Config) ->
+    {Cluster, {A, B} = Nodes} = pair(Config),
+    ok = cluster:connect(A, B),
+    [{cluster, Cluster}, {nodes, Nodes}, {rounds, prove:rounds(2000, 100000)} | Config];
+init_per_group(impaired, Config) ->
+    case impaired:unavailable(udp) of
+        {true, Why} ->
+            {skip, Why};
+        false ->
+            {Cluster, {A, B} = Nodes} = pair(Config),
+            %% This process ends before the first case. The one that watches a node does not.
+            Path = impaired:between(A, B, #{owner => cluster:peer(A), settings => settings()}),
+            ok = cluster:connect(A, B),
+            [{cluster, Cluster}, {nodes, Nodes}, {path, Path}, {rounds, prove:rounds(300, 10000)} | Config]
+    end.
+
+pair(Config) ->
     Cluster = cluster:new(Config),
     [A, B] = [cluster:start(Cluster, Name, #{}) || Name <- [a, b]],
-    ok = cluster:connect(A, B),
-    [{cluster, Cluster}, {nodes, {A, B}}, {rounds, prove:rounds(2000, 100000)}, {path, "loopback"} | Config].
+    {Cluster, {A, B}}.
+
+settings() ->
+    [
+        {both, Key, Value}
+     || {Key, Value} <- [{loss, 0.03}, {reorder, 0.03}, {hold, 5}, {duplicate, 0.01}, {delay, 1}, {jitter, 1}]
+    ].
 
 end_per_group(_Group, Config) ->
+    case ?config(path, Config) of
+        undefined -> ok;
+        Path -> ok = impaired:stop(Path)
+    end,
     cluster:stop(?config(cluster, Config)).
 
 %%%===================================================================
@@ -104,6 +130,14 @@ the_connection_was_one_and_nothing_went_wrong(Config) ->
      || {On, Of} <- [{A, B}, {B, A}]
     ].
 
+the_path_lost_and_reordered_packets(Config) ->
+    Stats = impaired:stats(?config(path, Config)),
+    ct:pal("~0p", [Stats]),
+    [
+        ?assert(maps:get(Key, maps:get(Direction, Stats)) > 0, {Direction, Key})
+     || Direction <- [forward, backward], Key <- [lost, reordered, duplicated]
+    ].
+
 %%%===================================================================
 %%% Internal
 %%%===================================================================
@@ -113,7 +147,8 @@ play(Kind, Config) ->
     {A, B} = ?config(nodes, Config),
     Rounds = ?config(rounds, Config),
     Half = Rounds div 2,
-    prove:check(lists:flatten(io_lib:format("order, ~ts, ~ts", [?config(path, Config), Kind])), Rounds, fun() ->
+    Group = proplists:get_value(name, ?config(tc_group_properties, Config)),
+    prove:check(lists:flatten(io_lib:format("order, ~ts, ~ts", [Group, Kind])), Rounds, fun() ->
         both([
             fun() -> cluster:call(On, order_node, run, [Kind, With, Count, ?PAIRS], infinity) end
          || {On, With, Count} <- [{A, B, Half}, {B, A, Rounds - Half}]
