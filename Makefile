@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup toolchain build lint test bench demo conformance otp27 otp29 package clean
+.PHONY: help setup toolchain build lint test prove bench demo conformance otp27 otp29 package clean
 
 help: ## this list
 	@grep -E '^[a-z0-9]+:.*##' Makefile | sed 's/:.*## /|/' | awk -F'|' '{ printf "  make %-11s %s\n", $$1, $$2 }'
@@ -20,6 +20,9 @@ lint: ## rustfmt, clippy, rustdoc, compiler warnings, xref, dialyzer, edoc, sh -
 
 test: setup toolchain ## everything: setup, toolchain, lint, cargo, eunit, ct
 	@bash tools/test_all.sh
+
+prove: setup toolchain build ## the long runs: order, races, restarts, growth, fuzzing
+	@bash tools/prove.sh
 
 bench: setup toolchain build ## round trips, messages and bulk beside inet_tcp and inet_tls
 	@bash bench/run.sh
