@@ -44,6 +44,9 @@ const STRANGER_WINDOW: u32 = 16 << 10;
 /// one that a dialler opens while the answer is on its way.
 const STRANGER_STREAMS: u32 = 2;
 
+/// The version of QUIC that nodes speak.
+const QUIC_VERSION: u32 = 1;
+
 /// How often the age of the certificate is looked at.
 const CERTIFICATE_CHECK: Duration = Duration::from_secs(12 * 3600);
 
@@ -388,6 +391,8 @@ fn endpoint_config(config: &Config) -> EndpointConfig {
     let id_key = u64::from_le_bytes(std::array::from_fn(|n| ids[n]));
     let mut endpoint = EndpointConfig::new(Arc::new(reset));
     endpoint.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)));
+    // RFC 9000 alone: quinn would also offer the drafts before it.
+    endpoint.supported_versions(vec![QUIC_VERSION]);
     // Refuses only sizes under 1200, which the configuration excludes.
     let _ = endpoint.max_udp_payload_size(config.max_datagram.max(1472));
     endpoint

@@ -13,7 +13,7 @@
 
 use std::fmt;
 
-use quinn::{Connection, RecvStream, SendStream};
+use quinn::{Connection, SendStream};
 
 use crate::hello::{
     Context, EXPORTER_SIZE, Hello, MAX_HELLO, Proven, Reject, Role, Secret, SignedHello, Verified,
@@ -23,7 +23,7 @@ use crate::link::end_of;
 use crate::links::Refusal;
 use crate::name::{NodeName, PeerName};
 use crate::seam::{Code, LinkEnd, StreamEnd};
-use crate::stream::read_exact;
+use crate::stream::Source;
 use crate::tls;
 use crate::trust::Distrust;
 
@@ -193,7 +193,7 @@ pub(crate) async fn write_hello(send: &mut SendStream, hello: &[u8]) -> Result<(
 }
 
 /// Reads one hello.
-pub(crate) async fn read_hello(recv: &mut RecvStream) -> Result<Vec<u8>, Failure> {
+pub(crate) async fn read_hello(recv: &mut impl Source) -> Result<Vec<u8>, Failure> {
     let mut len = [0; 2];
     read(recv, &mut len).await?;
     let len = usize::from(u16::from_be_bytes(len));
@@ -205,8 +205,8 @@ pub(crate) async fn read_hello(recv: &mut RecvStream) -> Result<Vec<u8>, Failure
     Ok(hello)
 }
 
-async fn read(recv: &mut RecvStream, target: &mut [u8]) -> Result<(), Failure> {
-    read_exact(recv, target).await.map_err(|end| match end {
+async fn read(recv: &mut impl Source, target: &mut [u8]) -> Result<(), Failure> {
+    recv.fill(target).await.map_err(|end| match end {
         StreamEnd::Link(end) => Failure::Ended(end),
         _ => Failure::Grammar("the peer ended the hello stream"),
     })

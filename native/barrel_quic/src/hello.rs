@@ -47,7 +47,8 @@ pub const VERSION: u8 = 1;
 /// Length of the TLS exporter in a hello.
 pub const EXPORTER_SIZE: usize = 32;
 
-const PROOF_SIZE: usize = 32;
+/// Length of the proof in a hello.
+pub const PROOF_SIZE: usize = 32;
 
 /// Longest hello in bytes. A reader takes no more than this before it decodes.
 pub const MAX_HELLO: usize = FIXED_SIZE + MAX_NAME + MAX_NAME + SIGNATURE_SIZE + PROOF_SIZE;
@@ -226,11 +227,7 @@ impl Hello {
         );
         let signature = identity.sign(&bytes);
         bytes.extend_from_slice(&signature);
-        let mut mac = hmac::Context::with_key(&secret.mac_key());
-        for part in proof_input(self, &bytes) {
-            mac.update(part);
-        }
-        bytes.extend_from_slice(mac.sign().as_ref());
+        bytes.extend_from_slice(&proof(secret, self.role, &self.exporter, &bytes));
         debug_assert!(bytes.len() <= MAX_HELLO);
         bytes
     }
@@ -336,7 +333,7 @@ impl Verified {
             proof,
             ..
         } = &self.0;
-        let input = proof_input(hello, signed).concat();
+        let input = proof_input(hello.role, &hello.exporter, signed).concat();
         match hmac::verify(&secret.mac_key(), &input, proof) {
             Ok(()) => Ok(Proven(self.0)),
             Err(_) => Err(Reject::Secret),
@@ -431,8 +428,28 @@ fn check_dialled(claim: &Claim, dialled: &NodeName) -> Result<(), Reject> {
     }
 }
 
-fn proof_input<'a>(hello: &'a Hello, signed: &'a [u8]) -> [&'a [u8]; 4] {
-    [PROOF_LABEL, hello.role.bytes(), &hello.exporter, signed]
+/// The MAC that says: whoever signed this holds the secret.
+pub(crate) fn proof(
+    secret: &Secret,
+    role: Role,
+    exporter: &[u8; EXPORTER_SIZE],
+    signed: &[u8],
+) -> [u8; PROOF_SIZE] {
+    let mut mac = hmac::Context::with_key(&secret.mac_key());
+    for part in proof_input(role, exporter, signed) {
+        mac.update(part);
+    }
+    let mut proof = [0; PROOF_SIZE];
+    proof.copy_from_slice(mac.sign().as_ref());
+    proof
+}
+
+fn proof_input<'a>(
+    role: Role,
+    exporter: &'a [u8; EXPORTER_SIZE],
+    signed: &'a [u8],
+) -> [&'a [u8]; 4] {
+    [PROOF_LABEL, role.bytes(), exporter, signed]
 }
 
 fn push_name(bytes: &mut Vec<u8>, name: &str) {

@@ -19,7 +19,7 @@
 //! hello, identity, keydir, trust, certs, tls, name, lease: what is proven, and
 //!   where it is kept
 //! watch     no panic is swallowed      repeats  no log is flooded
-//! faults    panics on purpose, in tests
+//! faults    panics on purpose, in tests      fuzzing   decoders for fuzzers
 //! ```
 #![forbid(unsafe_code)]
 
@@ -31,6 +31,9 @@ pub mod endpoint;
 pub mod faults;
 pub mod frame;
 pub mod fsutil;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gate;
 mod handshake;
 pub mod hello;

@@ -141,14 +141,14 @@ pub(crate) async fn open(
 ///
 /// # Errors
 /// The stream or the link ended first, or the tag is empty.
-pub(crate) async fn read_tag(recv: &mut RecvStream) -> Result<Vec<u8>, StreamEnd> {
+pub(crate) async fn read_tag(recv: &mut impl Source) -> Result<Vec<u8>, StreamEnd> {
     let mut len = [0];
-    read_exact(recv, &mut len).await?;
+    recv.fill(&mut len).await?;
     if len[0] == 0 {
         return Err(StreamEnd::Protocol("empty tag"));
     }
     let mut tag = vec![0; usize::from(len[0])];
-    read_exact(recv, &mut tag).await?;
+    recv.fill(&mut tag).await?;
     Ok(tag)
 }
 
@@ -162,6 +162,21 @@ pub(crate) async fn answer(send: &mut SendStream, answer: Answer) -> Result<(), 
         Answer::NoAcceptor => NO_ACCEPTOR,
     };
     send.write_all(&[byte]).await.map_err(write_end)
+}
+
+/// Where a decoder gets its bytes: the stream of a peer, or the input of a fuzzer.
+pub(crate) trait Source {
+    /// Reads exactly `target.len()` bytes.
+    ///
+    /// # Errors
+    /// The stream or the link ended first.
+    async fn fill(&mut self, target: &mut [u8]) -> Result<(), StreamEnd>;
+}
+
+impl Source for RecvStream {
+    async fn fill(&mut self, target: &mut [u8]) -> Result<(), StreamEnd> {
+        read_exact(self, target).await
+    }
 }
 
 /// Reads exactly `target.len()` bytes.
