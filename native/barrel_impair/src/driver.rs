@@ -45,28 +45,30 @@ pub trait Carrier {
     fn more_stats(&self) -> String;
 }
 
-/// Answers one line.
-pub fn answer<C: Carrier>(carrier: &mut C, line: &str) -> String {
-    let done = line.parse().and_then(|command| match command {
-        Command::Set {
+/// Answers one line; `None` is the end.
+pub fn answer<C: Carrier>(carrier: &mut C, line: &str) -> Option<String> {
+    let done = match line.parse() {
+        Ok(Command::Set {
             directions,
             key,
             value,
-        } => carrier
+        }) => carrier
             .path()
             .set(&directions, &key, &value)
             .map(|()| String::new()),
-        Command::Rebind => carrier.rebind(),
-        Command::Stats => Ok(carrier.path().stats() + &carrier.more_stats()),
-    });
-    match done {
+        Ok(Command::Rebind) => carrier.rebind(),
+        Ok(Command::Stats) => Ok(carrier.path().stats() + &carrier.more_stats()),
+        Ok(Command::Quit) => return None,
+        Err(said) => Err(said),
+    };
+    Some(match done {
         Ok(said) if said.is_empty() => "ok".into(),
         Ok(said) => format!("ok {said}"),
         Err(said) => format!("error {said}"),
-    }
+    })
 }
 
-/// Runs until standard input ends.
+/// Runs until standard input ends, or says `quit`.
 ///
 /// # Errors
 /// What the system says when it cannot wait, read lines or write answers.
@@ -96,7 +98,9 @@ pub fn run<C: Carrier>(carrier: &mut C) -> io::Result<()> {
             }
         }
         while let Some(line) = lines.next()? {
-            let answer = answer(carrier, &line);
+            let Some(answer) = answer(carrier, &line) else {
+                return Ok(());
+            };
             writeln!(io::stdout(), "{answer}")?;
             io::stdout().flush()?;
         }

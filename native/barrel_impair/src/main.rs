@@ -21,7 +21,7 @@ both:
   --seed N                   of the random decisions (1)
   --set 'WHICH KEY VALUE'    as the line `set WHICH KEY VALUE'; any number of times
 Then lines on standard input are answered, until it ends:
-  set forward|backward|both KEY VALUE, blackout on|off, rebind, stats";
+  set forward|backward|both KEY VALUE, blackout on|off, rebind, stats, quit";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -114,7 +114,10 @@ fn udp(words: &[String]) -> Result<(), Failure> {
 /// Says that it is ready only when packets do pass, in the way that was asked for.
 fn run<C: Carrier>(carrier: &mut C, common: &Common, ready: &str) -> Result<(), Failure> {
     for line in &common.lines {
-        if let Some(said) = driver::answer(carrier, line).strip_prefix("error ") {
+        if let Some(said) = driver::answer(carrier, line)
+            .as_deref()
+            .and_then(|answer| answer.strip_prefix("error "))
+        {
             return Err(Failure::Usage(said.into()));
         }
     }

@@ -6,8 +6,9 @@
 //! | `blackout on\|off` | short for `set both blackout` |
 //! | `rebind` | the near side gets another address |
 //! | `stats` | counts, since the start |
+//! | `quit` | the end, as that of standard input |
 //!
-//! A line is answered by one line that begins with `ok` or `error`.
+//! A line is answered by one line that begins with `ok` or `error`, `quit` by nothing.
 
 use std::fmt::Write;
 use std::str::FromStr;
@@ -52,6 +53,8 @@ pub enum Command {
     Rebind,
     /// The counts.
     Stats,
+    /// The end.
+    Quit,
 }
 
 impl FromStr for Command {
@@ -72,9 +75,10 @@ impl FromStr for Command {
             }),
             ["rebind"] => Ok(Self::Rebind),
             ["stats"] => Ok(Self::Stats),
+            ["quit"] => Ok(Self::Quit),
             _ => Err(format!(
                 "cannot understand {line:?}; known are: set forward|backward|both KEY VALUE, \
-                 blackout on|off, rebind, stats"
+                 blackout on|off, rebind, stats, quit"
             )),
         }
     }
