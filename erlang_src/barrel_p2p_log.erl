@@ -199,5 +199,8 @@ value(Value) when is_binary(Value) ->
         Text when is_list(Text) -> Text;
         _ -> io_lib:format("~tP", [Value, 20])
     end;
+%% An error of Rust: the text names file, cause and remedy, so it is shown whole.
+value({Code, Text}) when is_atom(Code), is_binary(Text) ->
+    [atom_to_binary(Code), ": ", value(Text)];
 value(Value) ->
     io_lib:format("~0tP", [Value, 30]).

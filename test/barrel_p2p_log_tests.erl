@@ -42,6 +42,14 @@ a_report_is_one_line_with_the_remedy_last_test() ->
 bytes_that_are_no_text_are_shown_as_bytes_test() ->
     ?assertEqual("barrel_p2p: x, k: <<255,0>>", text(#{what => <<"x">>, k => <<255, 0>>})).
 
+%% The cause of an error of Rust stands at its end, behind a path of any length.
+an_error_of_rust_is_shown_whole_test() ->
+    Path = binary:copy(<<"/directory">>, 40),
+    ?assertEqual(
+        unicode:characters_to_list(["barrel_p2p: x, k: disk_full: cannot write ", Path, ": no space"]),
+        text(#{what => <<"x">>, k => {disk_full, <<"cannot write ", Path/binary, ": no space">>}})
+    ).
+
 %% OTP's default handler drops every domain but its own; ours must be seen all the same.
 the_default_handler_lets_our_domain_through_test() ->
     with_vm(fun(Vm) ->
