@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup toolchain build lint test prove bench demo conformance otp27 otp29 package clean
+.PHONY: help setup toolchain build lint test prove bench fuzz demo conformance otp27 otp29 package clean
 
 help: ## this list
 	@grep -E '^[a-z0-9]+:.*##' Makefile | sed 's/:.*## /|/' | awk -F'|' '{ printf "  make %-11s %s\n", $$1, $$2 }'
@@ -26,6 +26,9 @@ prove: setup toolchain build ## the long runs: order, races, restarts, growth, f
 
 bench: setup toolchain build ## round trips, messages and bulk beside inet_tcp and inet_tls
 	@bash bench/run.sh
+
+fuzz: toolchain ## the decoders of what strangers send: 10, 2 and 2 minutes (FUZZ_SECONDS=5 for a smoke run)
+	@bash tools/fuzz.sh
 
 demo: setup toolchain build ## three nodes on this machine, narrated
 	@bash examples/demo/run.sh
