@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 use crate::certs::{self, TlsMaterial};
 use crate::congestion;
 pub use crate::congestion::Congestion;
-use crate::gate::{Gate, Verdict};
+use crate::gate::{Gate, Pressure, Verdict};
 use crate::hub::Hub;
 use crate::identity::Identity;
 use crate::name::PeerName;
@@ -472,11 +472,13 @@ async fn accept(hub: Arc<Hub>) {
         match gate.judge(hub.now(), incoming.remote_address_validated()) {
             Verdict::Admit => {}
             Verdict::Retry => {
+                hub.pressed(Pressure::Retry, &gate);
                 // Fails for a validated address only, which is not sent here.
                 let _ = incoming.retry();
                 continue;
             }
             Verdict::Ignore => {
+                hub.pressed(Pressure::Ignore, &gate);
                 incoming.ignore();
                 continue;
             }
@@ -485,19 +487,22 @@ async fn accept(hub: Arc<Hub>) {
             continue; // a first packet that was no QUIC after all
         };
         let ticket = gate.ticket();
-        let (hub, tell) = (
+        let (welcoming, tell) = (
             Arc::clone(&hub),
             Ticket {
                 ticket,
                 over: tell.clone(),
             },
         );
+        let from = connecting.remote_address().ip().to_canonical();
         let task = tokio::spawn(async move {
             let _ticket = tell;
             // A panic is logged, and the connection closes with the future.
-            let _ = watched("handshake", hub.welcome(connecting)).await;
+            let _ = watched("handshake", welcoming.welcome(connecting)).await;
         });
-        gate.began(ticket, task.abort_handle());
+        if gate.began(ticket, task.abort_handle(), from) {
+            hub.pressed(Pressure::GiveUp, &gate);
+        }
     }
 }
 

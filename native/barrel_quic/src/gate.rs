@@ -11,6 +11,8 @@
 //!   not answered, and an honest peer repeats its first packet.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
@@ -36,10 +38,42 @@ pub enum Verdict {
     Ignore,
 }
 
+/// What a crowd at the gate makes it do; worth a line in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pressure {
+    /// Newcomers must prove their address.
+    Retry,
+    /// Some newcomers are not answered.
+    Ignore,
+    /// The oldest handshakes are given up.
+    GiveUp,
+}
+
+impl fmt::Display for Pressure {
+    /// The cause, then the remedy.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Retry => write!(
+                f,
+                "{RETRY_AT} handshakes are under way, so newcomers must prove their address first"
+            ),
+            Self::Ignore => write!(
+                f,
+                "{PER_SECOND} handshakes began within a second, so some newcomers are not answered"
+            ),
+            Self::GiveUp => write!(
+                f,
+                "{MAX_HANDSHAKES} handshakes are under way, so the oldest are given up"
+            ),
+        }?;
+        f.write_str("; if the address is not that of a node, keep it out with a firewall")
+    }
+}
+
 /// The state of the gate.
 #[derive(Debug, Default)]
 pub struct Gate {
-    under_way: BTreeMap<u64, AbortHandle>,
+    under_way: BTreeMap<u64, (AbortHandle, IpAddr)>,
     next: u64,
     /// Start of the current second, and the handshakes begun in it.
     second: Duration,
@@ -69,14 +103,27 @@ impl Gate {
         self.next
     }
 
-    /// The handshake `ticket` has begun; gives up the oldest beyond the bound.
-    pub fn began(&mut self, ticket: u64, task: AbortHandle) {
-        self.under_way.insert(ticket, task);
-        if self.under_way.len() > MAX_HANDSHAKES
-            && let Some((_, oldest)) = self.under_way.pop_first()
-        {
+    /// The handshake `ticket` has begun; gives up the oldest beyond the bound, and
+    /// answers whether it did.
+    pub fn began(&mut self, ticket: u64, task: AbortHandle, from: IpAddr) -> bool {
+        self.under_way.insert(ticket, (task, from));
+        if self.under_way.len() <= MAX_HANDSHAKES {
+            return false;
+        }
+        if let Some((_, (oldest, _))) = self.under_way.pop_first() {
             oldest.abort();
         }
+        true
+    }
+
+    /// The address with the most handshakes under way, and how many. It may be
+    /// forged where it was not proven.
+    pub fn busiest(&self) -> Option<(IpAddr, usize)> {
+        let mut counts = BTreeMap::new();
+        for (_, from) in self.under_way.values() {
+            *counts.entry(*from).or_insert(0) += 1;
+        }
+        counts.into_iter().max_by_key(|(_, count)| *count)
     }
 
     /// The handshake `ticket` is over, however it went.
@@ -94,12 +141,18 @@ impl Gate {
 mod tests {
     use super::*;
 
+    fn begin(gate: &mut Gate, last: u8) -> (tokio::task::JoinHandle<()>, bool) {
+        let ticket = gate.ticket();
+        let task = tokio::spawn(std::future::pending::<()>());
+        let full = gate.began(ticket, task.abort_handle(), [192, 0, 2, last].into());
+        (task, full)
+    }
+
     async fn fill(gate: &mut Gate, count: usize) -> Vec<tokio::task::JoinHandle<()>> {
         (0..count)
             .map(|_| {
-                let ticket = gate.ticket();
-                let task = tokio::spawn(std::future::pending::<()>());
-                gate.began(ticket, task.abort_handle());
+                let (task, full) = begin(gate, 1);
+                assert!(!full);
                 task
             })
             .collect()
@@ -119,10 +172,19 @@ mod tests {
     #[tokio::test]
     async fn a_full_gate_gives_up_the_oldest_handshake() {
         let mut gate = Gate::default();
-        let mut tasks = fill(&mut gate, MAX_HANDSHAKES + 1).await;
+        let mut tasks = fill(&mut gate, MAX_HANDSHAKES).await;
+        assert!(begin(&mut gate, 1).1);
         assert_eq!(gate.under_way(), MAX_HANDSHAKES);
         assert!(tasks.remove(0).await.unwrap_err().is_cancelled());
         assert!(!tasks[0].is_finished());
+    }
+
+    #[tokio::test]
+    async fn the_address_with_the_most_handshakes_is_known() {
+        let mut gate = Gate::default();
+        assert_eq!(gate.busiest(), None);
+        let _tasks: Vec<_> = [7, 9, 8, 9, 9, 7].map(|last| begin(&mut gate, last)).into();
+        assert_eq!(gate.busiest(), Some(([192, 0, 2, 9].into(), 3)));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout, timeout_at};
 
 use crate::congestion;
+use crate::gate::{Gate, Pressure};
 use crate::handshake::{self, Failure, Own};
 use crate::hello::{Proven, Role, Secret};
 use crate::identity::{Identity, PublicKey};
@@ -555,6 +556,25 @@ impl Hub {
             cause = %failure,
             suppressed,
             "{message}"
+        );
+    }
+
+    /// Says that strangers press at the gate, and who most.
+    pub(crate) fn pressed(&self, pressure: Pressure, gate: &Gate) {
+        let key = format!("{pressure:?}");
+        let Some(suppressed) = self.reports.lock().admit(self.now(), &key) else {
+            return;
+        };
+        let (address, handshakes) = match gate.busiest() {
+            Some((address, count)) => (address.to_string(), count),
+            None => ("unknown".into(), 0),
+        };
+        tracing::warn!(
+            address,
+            handshakes,
+            cause = %pressure,
+            suppressed,
+            "many handshakes at once"
         );
     }
 

@@ -4,6 +4,8 @@
 //! is far beyond what any machine needs.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub(crate) mod attack;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
