@@ -4,15 +4,18 @@
 //! production uses it.
 //!
 //! [`queue`] decides, in virtual time, what happens to a packet. [`path`] is two of them
-//! and the lines that change them. [`udp`] relays datagrams and `tun` moves IP packets
+//! and the lines that change them. [`udp`] relays datagrams and [`tun`] moves IP packets
 //! between network namespaces; [`driver`] runs either.
 
 #![forbid(unsafe_code)]
 
 pub mod driver;
+pub mod ip;
 pub mod path;
 pub mod queue;
 pub mod settings;
+#[cfg(target_os = "linux")]
+pub mod tun;
 pub mod udp;
 
 pub use path::{Direction, Path};

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use barrel_impair::driver::{self, Carrier};
 use barrel_impair::path::Direction;
+#[cfg(target_os = "linux")]
+use barrel_impair::tun::{Options, Tunnel};
 use barrel_impair::udp::{Limits, Mapping, Relay};
 
 const USAGE: &str = "\
@@ -17,6 +19,9 @@ usage: barrel_impair udp [OPTION]... MAPPING...
   --backward LISTEN=TARGET   a mapping whose clients are on the far side
   --flows N                  clients at one time (512)
   --idle SECONDS             a client that is silent for so long is forgotten (180)
+       barrel_impair tun [OPTION]... --near NAMESPACE --far NAMESPACE   (root, Linux)
+  --create yes               make the namespaces now, and remove them at the end
+  --mtu N                    largest packet of the devices (9000)
 both:
   --seed N                   of the random decisions (1)
   --set 'WHICH KEY VALUE'    as the line `set WHICH KEY VALUE'; any number of times
@@ -57,6 +62,7 @@ impl From<io::Error> for Failure {
 fn start(words: &[String]) -> Result<(), Failure> {
     match words.split_first() {
         Some((mode, options)) if mode == "udp" => udp(options),
+        Some((mode, options)) if mode == "tun" => tun(options),
         Some((mode, _)) => Err(Failure::Usage(format!("unknown mode {mode:?}"))),
         None => Err(Failure::Usage("which mode?".into())),
     }
@@ -109,6 +115,37 @@ fn udp(words: &[String]) -> Result<(), Failure> {
     let mut relay = Relay::new(&mappings, limits, common.seed)?;
     let ready: Vec<String> = relay.addresses()?.iter().map(ToString::to_string).collect();
     run(&mut relay, &common, &ready.join(" "))
+}
+
+#[cfg(target_os = "linux")]
+fn tun(words: &[String]) -> Result<(), Failure> {
+    let mut common = Common::new();
+    let (mut near, mut far, mut mtu, mut create) = (None, None, 9000, false);
+    for (option, value) in pairs(words)? {
+        match option {
+            "--near" => near = Some(value.to_string()),
+            "--far" => far = Some(value.to_string()),
+            "--mtu" => mtu = parse(option, value)?,
+            "--create" => create = value == "yes",
+            _ => common.take(option, value)?,
+        }
+    }
+    let (Some(near), Some(far)) = (near, far) else {
+        return Err(Failure::Usage("give --near and --far".into()));
+    };
+    let mut tunnel = Tunnel::new(&Options {
+        near: near.clone(),
+        far: far.clone(),
+        mtu,
+        create,
+        seed: common.seed,
+    })?;
+    run(&mut tunnel, &common, &format!("{near} {far}"))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn tun(_words: &[String]) -> Result<(), Failure> {
+    Err(Failure::System("tun needs Linux; use udp".into()))
 }
 
 /// Says that it is ready only when packets do pass, in the way that was asked for.
