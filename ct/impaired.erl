@@ -17,8 +17,16 @@
 %%% ok = impaired:set(Path, forward, delay, 20)
 %%% '''
 %%%
-%%% `tun' paths carry IP packets, so other protocols too, between two namespaces in which
-%%% nodes are started by {@link start_node/4}. They need root.
+%%% `tun' paths carry IP packets, so other protocols too, between two namespaces that they
+%%% make. They need root. Nodes are started in them by {@link start_node/4}, other programs with
+%%% the words of {@link inside/1}:
+%%%
+%%% ```
+%%% Path = impaired:start(tun, #{mtu => 9000, settings => [{both, delay, 20}]}),
+%%% {Near, Far} = impaired:places(Path),
+%%% A = impaired:start_node(Config, Near, "a", []),
+%%% B = impaired:start_node(Config, Far, "b", [])
+%%% '''
 %%%
 %%% The settings are explained in docs/impairment.md.
 -module(impaired).
@@ -27,12 +35,16 @@
 -export([start/2, stop/1, set/4, blackout/2, rebind/1, stats/1, addresses/1, os_pid/1]).
 %% Between nodes of a cluster
 -export([between/3]).
+%% Between namespaces
+-export([places/1, inside/1, start_node/4]).
 %% The program
 -export([program/0, unavailable/1]).
 
--export_type([path/0, direction/0, setting/0, options/0, address/0]).
+-export_type([path/0, place/0, direction/0, setting/0, options/0, address/0]).
 
 -type path() :: pid().
+%% A namespace, and the addresses in it.
+-type place() :: #{ns := string(), v4 := string(), v6 := string()}.
 -type direction() :: forward | backward | both.
 -type setting() :: {direction(), Key :: atom(), Value :: number() | boolean() | off}.
 -type address() :: {inet:ip_address(), inet:port_number()}.
@@ -41,6 +53,8 @@
     forward => [address()],
     %% udp: what the clients on the far side reach
     backward => [address()],
+    %% tun: the largest packet of the devices; 9000
+    mtu => pos_integer(),
     seed => non_neg_integer(),
     settings => [setting()],
     %% the path ends when this process does; the default is the one that starts it
@@ -57,7 +71,7 @@
 %%%===================================================================
 
 %% @doc Starts a path; packets pass when this returns.
--spec start(udp, options()) -> path().
+-spec start(udp | tun, options()) -> path().
 start(Mode, Opts) ->
     {ok, Program} = program(),
     Arguments = [atom_to_list(Mode) | arguments(Mode, Opts)],
@@ -150,6 +164,43 @@ knows(Node, Other, Address) ->
     cluster:call(Node, application, set_env, [barrel_p2p, discovery_backends, Backends, [{persistent, true}]]).
 
 %%%===================================================================
+%%% Between namespaces
+%%%===================================================================
+
+%% @doc The near and the far side.
+-spec places(path()) -> {Near :: place(), Far :: place()}.
+places(Path) ->
+    {ok, Said} = ask(Path, addresses),
+    [Near, Far] = string:lexemes(Said, " "),
+    {
+        #{ns => Near, v4 => "10.91.0.1", v6 => "fd91::1"},
+        #{ns => Far, v4 => "10.91.0.2", v6 => "fd91::2"}
+    }.
+
+%% @doc A program and its first arguments, which run what follows them in the namespace.
+-spec inside(place()) -> {file:filename(), [string()]}.
+inside(#{ns := Ns}) ->
+    Ip = os:find_executable("ip", os:getenv("PATH") ++ ":/usr/sbin:/sbin"),
+    {Ip, ["netns", "exec", Ns]}.
+
+%% @doc Starts a node with default ports and nothing configured but its name. It has directories of
+%% its own below `priv_dir'.
+-spec start_node(Config :: list(), place(), Name :: string(), Arguments :: [string()]) -> {Peer :: pid(), node()}.
+start_node(Config, #{ns := Ns, v4 := V4} = Place, Name, Arguments) ->
+    Dir = filename:join(proplists:get_value(priv_dir, Config), Ns ++ Name),
+    ok = filelib:ensure_dir(filename:join(Dir, "x")),
+    ok = file:change_mode(Dir, 8#700),
+    {Ip, Words} = inside(Place),
+    Erl = filename:join([code:root_dir(), "bin", "erl"]),
+    elsewhere:start(#{
+        name => Name ++ "@" ++ V4,
+        exec => {Ip, Words ++ ["sh", "-c", "cd \"$0\" && exec \"$@\"", Dir, Erl]},
+        env => [{"XDG_RUNTIME_DIR", Dir}, {"BARREL_P2P_NIF", elsewhere:library()}],
+        pa => filename:dirname(code:which(barrel_p2p)),
+        args => ["-pa", filename:dirname(code:which(?MODULE)) | Arguments]
+    }).
+
+%%%===================================================================
 %%% The program
 %%%===================================================================
 
@@ -163,11 +214,21 @@ program() ->
     end.
 
 %% @doc Why there is none, for a suite that is to be skipped.
--spec unavailable(udp) -> false | {true, string()}.
-unavailable(udp) ->
-    case program() of
-        {ok, _} -> false;
-        {error, Said} -> {true, Said}
+-spec unavailable(udp | tun) -> false | {true, string()}.
+unavailable(Mode) ->
+    case {program(), Mode} of
+        {{error, Said}, _} -> {true, Said};
+        {{ok, _}, udp} -> false;
+        {{ok, _}, tun} -> no_tunnel()
+    end.
+
+%% The program knows best what is missing.
+no_tunnel() ->
+    try
+        ok = stop(start(tun, #{})),
+        false
+    catch
+        error:{no_path, {not_ready, Said, _}} -> {true, Said}
     end.
 
 build() ->
@@ -309,6 +370,14 @@ mode_arguments(udp, Opts) ->
     [
         ["--" ++ atom_to_list(Direction), listen(Target) ++ "=" ++ written(Target)]
      || Direction <- [forward, backward], Target <- maps:get(Direction, Opts, [])
+    ];
+mode_arguments(tun, Opts) ->
+    Unique = os:getpid() ++ "x" ++ integer_to_list(erlang:unique_integer([positive])),
+    [
+        ["--create", "yes"],
+        ["--near", "near" ++ Unique],
+        ["--far", "far" ++ Unique],
+        ["--mtu", integer_to_list(maps:get(mtu, Opts, 9000))]
     ].
 
 setting({Direction, Key, Value}) ->

@@ -341,15 +341,19 @@ fn explained(error: &io::Error, said: String) -> io::Error {
 
 /// Runs `ip`; what it says is part of the error.
 fn ip(words: &[&str]) -> io::Result<()> {
+    // who is not root has no sbin in PATH, and is to hear that root is needed
+    let places = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
     let output = Command::new("ip")
         .args(words)
+        .env("PATH", places)
         .output()
         .map_err(|error| explained(&error, "cannot run `ip`; install iproute2".into()))?;
     if output.status.success() {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    let remedy = if said.contains("Operation not permitted") {
+    let forbidden = ["Operation not permitted", "Permission denied"];
+    let remedy = if forbidden.iter().any(|no| said.contains(no)) {
         "; run as root"
     } else if said.contains("Cannot open network namespace") {
         "; make it with `ip netns add`, or give --create"
