@@ -84,6 +84,7 @@ schema() ->
         {native_threads, {integer, 1, 64}, 1, "I/O threads of the endpoint"},
         {keep_alive_ms, ms(), 1000, "period of QUIC keep-alives"},
         {idle_timeout_ms, ms(), 5000, "silence after which a link is dead"},
+        {icmp_hints, boolean, true, "ask a peer at once when ICMP says that its port is closed"},
         %% 0.5 to 1 MiB out and 1 to 2 MiB in keep the queueing delay low at full speed on
         %% loopback (measured on a prototype); long fat paths want more.
         {send_window, bytes(), 1048576, "bytes sent and not acknowledged, per link"},

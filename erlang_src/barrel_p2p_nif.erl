@@ -111,6 +111,7 @@
     handshake_timeout_ms := pos_integer(),
     keep_alive_ms := pos_integer(),
     idle_timeout_ms := pos_integer(),
+    icmp_hints := boolean(),
     threads := pos_integer(),
     send_window := pos_integer(),
     receive_window := pos_integer(),
@@ -263,7 +264,8 @@ node_secret(_Node, _Id, _Secret) -> not_loaded().
 -spec node_info(node_handle()) -> map() | {error, closed}.
 node_info(_Node) -> not_loaded().
 
-%% @doc One map per link: peer(), with `streams', `rtt_us', `mtu', `sent_bytes', `received_bytes', `lost_packets', `draining'.
+%% @doc One map per link: peer(), with `streams', `rtt_us', `mtu', `sent_bytes', `received_bytes', `lost_packets',
+%% `doubts' (ICMP said that its port is closed), `draining'.
 -spec node_links(node_handle()) -> [map()].
 node_links(_Node) -> not_loaded().
 

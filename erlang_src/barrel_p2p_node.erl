@@ -392,6 +392,7 @@ options(Spec, #{key_dir := KeyDir, cert_dir := CertDir}, Trust, Ports) ->
         handshake_timeout_ms => barrel_p2p_config:get(auth_handshake_timeout),
         keep_alive_ms => barrel_p2p_config:get(keep_alive_ms),
         idle_timeout_ms => barrel_p2p_config:get(idle_timeout_ms),
+        icmp_hints => barrel_p2p_config:get(icmp_hints),
         threads => barrel_p2p_config:get(native_threads),
         send_window => barrel_p2p_config:get(send_window),
         receive_window => barrel_p2p_config:get(receive_window),

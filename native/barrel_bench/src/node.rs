@@ -63,6 +63,7 @@ impl Node {
             handshake_timeout: HANDSHAKE_TIMEOUT,
             keep_alive: KEEP_ALIVE,
             idle_timeout: IDLE_TIMEOUT,
+            icmp_hints: true,
             send_window: SEND_WINDOW,
             receive_window: RECEIVE_WINDOW,
             max_datagram: options.max_datagram,

@@ -192,6 +192,7 @@ struct Partial {
     handshake_timeout: Duration,
     keep_alive: Duration,
     idle_timeout: Duration,
+    icmp_hints: bool,
     send_window: u64,
     receive_window: u32,
     max_datagram: u16,
@@ -224,6 +225,7 @@ impl Options {
                 handshake_timeout: millis(opts, atoms::handshake_timeout_ms())?,
                 keep_alive: millis(opts, atoms::keep_alive_ms())?,
                 idle_timeout: millis(opts, atoms::idle_timeout_ms())?,
+                icmp_hints: field(opts, atoms::icmp_hints())?,
                 send_window: field(opts, atoms::send_window())?,
                 receive_window,
                 max_datagram: field(opts, atoms::max_datagram())?,
@@ -311,6 +313,7 @@ fn node_open<'a>(env: Env<'a>, opts: Term<'a>) -> NifResult<Term<'a>> {
         handshake_timeout: options.config.handshake_timeout,
         keep_alive: options.config.keep_alive,
         idle_timeout: options.config.idle_timeout,
+        icmp_hints: options.config.icmp_hints,
         send_window: options.config.send_window,
         receive_window: options.config.receive_window,
         max_datagram: options.config.max_datagram,
@@ -451,6 +454,7 @@ fn node_links<'a>(env: Env<'a>, node: ResourceArc<NodeHandle>) -> Vec<Term<'a>> 
             (atoms::received_bytes(), link.received_bytes.encode(env)),
             (atoms::sent_packets(), link.sent_packets.encode(env)),
             (atoms::lost_packets(), link.lost_packets.encode(env)),
+            (atoms::doubts(), link.doubts.encode(env)),
         ]
         .into_iter()
         .fold(signal::peer(env, &link.peer), |map, (key, value)| {

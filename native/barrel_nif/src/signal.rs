@@ -20,9 +20,9 @@ pub(crate) mod atoms {
         finished, reset, local, protocol, panicked, peer_shutdown, idle_timeout, peer_restarted, transport,
         // map keys
         name, client, key, incarnation, address, dialled, port, kind, native, version, rustc, features,
-        streams, draining, rtt_us, mtu, cwnd, sent_bytes, received_bytes, sent_packets, lost_packets,
+        streams, draining, rtt_us, mtu, cwnd, sent_bytes, received_bytes, sent_packets, lost_packets, doubts,
         key_dir, cert_dir, trust, ip, ports, listen, owner, secrets, handshake_timeout_ms, keep_alive_ms,
-        idle_timeout_ms, threads, send_window, receive_window, pull_budget, max_datagram,
+        idle_timeout_ms, icmp_hints, threads, send_window, receive_window, pull_budget, max_datagram,
         addresses, timeout_ms, small_buffer, links, fingerprint, added_at,
         input, output, both, tofu, strict, off, new, replace,
         // log levels

@@ -54,6 +54,9 @@ const CERTIFICATE_CHECK: Duration = Duration::from_secs(12 * 3600);
 /// repeated. RFC 9002 says 333 ms, for the whole Internet with its slow edges.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 
+/// Pause between looks at closed ports: a flood of forged reports keeps nobody busy.
+const HINTS: Duration = Duration::from_millis(5);
+
 /// How long the end waits for other threads of the runtime to let go.
 const SETTLE: Duration = Duration::from_millis(50);
 
@@ -83,6 +86,8 @@ pub struct Config {
     pub keep_alive: Duration,
     /// Silence after which a link is dead.
     pub idle_timeout: Duration,
+    /// Ask a peer at once when ICMP says that its port is closed.
+    pub icmp_hints: bool,
     /// Bytes sent and not acknowledged, per link.
     pub send_window: u64,
     /// Bytes received and not taken, per stream; four times as much per link.
@@ -340,7 +345,9 @@ fn begin(
 ) -> Result<(Started, impl Future<Output = String> + use<>), StartError> {
     let bound = socket::bind(config.ip, &config.ports).map_err(StartError::Bind)?;
     let (address, small_buffer) = (bound.address, bound.small_buffer);
-    let socket = EndpointSocket::new(bound, config.max_datagram).map_err(StartError::System)?;
+    let socket = EndpointSocket::new(bound, config.max_datagram, config.icmp_hints)
+        .map_err(StartError::System)?;
+    let socket = Arc::new(socket);
     let transport = Arc::new(transport(config));
     let tls_error = |error: tls::TlsSetupError| StartError::Tls(error.to_string());
     let server = if config.listen {
@@ -352,7 +359,7 @@ fn begin(
     let quinn = quinn::Endpoint::new_with_abstract_socket(
         endpoint_config(config),
         server,
-        Arc::new(socket),
+        Arc::clone(&socket) as _,
         Arc::new(WatchedRuntime),
     )
     .map_err(StartError::System)?;
@@ -366,6 +373,10 @@ fn begin(
         };
         // A panic is logged; the certificate in use stays.
         tokio::spawn(watched("renewal", renewal.run(config.tls.not_after)));
+    }
+    if config.icmp_hints {
+        // A panic is logged; a dead peer is noticed by the idle timeout then.
+        tokio::spawn(watched("hints", hear(socket, Arc::downgrade(&hub))));
     }
     let serve = {
         let hub = Arc::clone(&hub);
@@ -503,6 +514,18 @@ async fn accept(hub: Arc<Hub>) {
         if gate.began(ticket, task.abort_handle(), from) {
             hub.pressed(Pressure::GiveUp, &gate);
         }
+    }
+}
+
+/// Tells the hub of closed ports as long as there is one.
+async fn hear(socket: Arc<EndpointSocket>, hub: Weak<Hub>) {
+    loop {
+        let address = socket.port_closed().await;
+        let Some(hub) = hub.upgrade() else {
+            return;
+        };
+        hub.port_closed(address);
+        tokio::time::sleep(HINTS).await;
     }
 }
 

@@ -504,6 +504,22 @@ impl Hub {
         link
     }
 
+    /// The port of whoever is at that address was said to be closed.
+    pub(crate) fn port_closed(&self, address: SocketAddr) {
+        let address = unmapped(address);
+        let links: Vec<Arc<Link>> = {
+            let table = self.table.lock();
+            let all = table.live.values();
+            all.filter(|link| unmapped(link.remote()) == address)
+                .cloned()
+                .collect()
+        };
+        for link in links.into_iter().filter(|link| link.refused()) {
+            // A panic is logged; the link is as it was.
+            tokio::spawn(watched("doubt", async move { link.settle_doubt().await }));
+        }
+    }
+
     /// Takes a link out of the table; new streams will not use it.
     fn forget(&self, link: &Link) {
         let mut table = self.table.lock();

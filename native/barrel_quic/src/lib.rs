@@ -15,7 +15,10 @@
 //!     handshake  the exchange of hellos       links  which link serves whom
 //!   link      one connection and its streams
 //!     stream    one stream, byte by byte
+//!     doubt    is it still there, when its port is said to be closed
 //!   socket    UDP under quinn      congestion    when it may send
+//!     errqueue  what ICMP says of datagrams that were sent
+//!     quotes    whether they were sent
 //! hello, identity, keydir, trust, certs, tls, name, lease: what is proven, and
 //!   where it is kept
 //! watch     no panic is swallowed      repeats  no log is flooded
@@ -26,7 +29,9 @@
 pub mod certs;
 pub mod channel;
 mod congestion;
+mod doubt;
 pub mod endpoint;
+mod errqueue;
 #[cfg(feature = "faults")]
 pub mod faults;
 pub mod frame;
@@ -45,6 +50,7 @@ mod link;
 pub mod links;
 pub mod name;
 mod probe;
+mod quotes;
 pub mod repeats;
 pub mod seam;
 pub mod socket;

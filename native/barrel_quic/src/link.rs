@@ -1,10 +1,11 @@
 //! One link: a QUIC connection to an authenticated peer, and its streams.
 //!
 //! The stream that carried the hellos stays open as the control stream. It has
-//! one message:
+//! two messages:
 //!
 //! ```text
 //! | 1: u8 | streams opened: u64, BE |      DRAIN
+//! | 2: u8 | 0: u64                  |      PING
 //! ```
 //!
 //! *DRAIN* says: I open no more streams on this link; I opened so many. A link
@@ -12,6 +13,9 @@
 //! dialler closes it once both sides said DRAIN, every announced stream has
 //! arrived, and the last one has ended. So no stream is ever cut off by a peer
 //! that thought the link idle: the count says what is still on its way.
+//!
+//! *PING* says nothing. QUIC acknowledges it, and that is what a peer in
+//! [doubt](crate::doubt) is asked for.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -22,9 +26,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::congestion;
+use crate::doubt::{Doubt, Verdict};
 use crate::seam::{
     Code, LinkEnd, LinkId, LinkStats, OpenError, Peer, StreamEnd, StreamEvents, Upper,
 };
@@ -42,6 +47,7 @@ const PREAMBLE_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_STREAMS: u32 = 128;
 
 const DRAIN: u8 = 1;
+const PING: u8 = 2;
 
 /// One live link.
 pub(crate) struct Link {
@@ -54,6 +60,9 @@ pub(crate) struct Link {
     changed: Notify,
     /// The link has begun or ended, or its last stream has ended.
     turned: Notify,
+    doubt: Doubt,
+    /// A PING is to be sent; heard by `watch_counts` alone.
+    ping: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -129,6 +138,8 @@ impl Link {
             counts: Mutex::default(),
             changed: Notify::new(),
             turned: Notify::new(),
+            doubt: Doubt::default(),
+            ping: Notify::new(),
         })
     }
 
@@ -236,6 +247,33 @@ impl Link {
         }
     }
 
+    /// Somebody said that the port of the peer is closed. Whoever is told `true`
+    /// must [find out](Self::settle_doubt).
+    pub(crate) fn refused(&self) -> bool {
+        self.doubt.refused()
+    }
+
+    /// Asks the peer, and closes the link when it is gone.
+    pub(crate) async fn settle_doubt(&self) {
+        let heard = || {
+            let frames = self.conn.stats().frame_rx;
+            frames.acks + frames.stream + frames.ping
+        };
+        let wait = async |pause| {
+            let began = Instant::now();
+            sleep(pause).await;
+            began.elapsed()
+        };
+        let rtt = self.conn.rtt();
+        let verdict = self
+            .doubt
+            .settle(rtt, heard, || self.ping.notify_one(), wait)
+            .await;
+        if verdict == Verdict::Gone {
+            self.close(Code::Unanswered);
+        }
+    }
+
     /// Where the peer is now.
     pub(crate) fn remote(&self) -> SocketAddr {
         self.conn.remote_address()
@@ -256,6 +294,7 @@ impl Link {
             received_bytes: stats.udp_rx.bytes,
             sent_packets: stats.path.sent_packets,
             lost_packets: stats.path.lost_packets,
+            doubts: self.doubt.begun(),
         }
     }
 
@@ -322,6 +361,7 @@ impl Link {
                     }
                     self.changed.notify_one();
                 }
+                Ok(()) if message[0] == PING => {}
                 Ok(()) => return self.close(Code::Protocol),
                 Err(StreamEnd::Link(_)) => return,
                 Err(_) => return self.close(Code::Protocol),
@@ -362,6 +402,13 @@ impl Link {
             }
             tokio::select! {
                 () = self.changed.notified() => {}
+                () = self.ping.notified() => {
+                    let mut message = [0; 9];
+                    message[0] = PING;
+                    if send.write_all(&message).await.is_err() {
+                        return self.close(Code::Protocol);
+                    }
+                }
                 () = sleep(LINGER), if idle => {
                     let mut counts = self.counts.lock();
                     if counts.active.is_empty() && counts.opening == 0 {

@@ -124,6 +124,8 @@ pub enum Code {
     Internal,
     /// The peer broke the protocol above QUIC.
     Protocol,
+    /// The port of the peer was said to be closed, and nobody answered there.
+    Unanswered,
     /// A code this version does not know.
     Other(u64),
 }
@@ -142,6 +144,7 @@ const CODES: &[(u64, Code, &str)] = &[
     (10, Code::TrustStore, "trust_store"),
     (11, Code::Internal, "internal"),
     (12, Code::Protocol, "protocol"),
+    (13, Code::Unanswered, "unanswered"),
 ];
 
 impl Code {
@@ -368,6 +371,8 @@ pub struct LinkStats {
     pub sent_packets: u64,
     /// Packets declared lost.
     pub lost_packets: u64,
+    /// Times that the peer was asked because its port was said to be closed.
+    pub doubts: u64,
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The UDP socket under quinn: one per endpoint, for both IP versions.
 //!
-//! It is our own [`AsyncUdpSocket`] for three reasons.
+//! It is our own [`AsyncUdpSocket`] for four reasons.
 //!
 //! * **The segment clamp.** quinn fills up to ten datagrams into one
 //!   segmentation-offload send. Ten datagrams of 8900 bytes exceed what one
@@ -12,20 +12,31 @@
 //!   batch. The kernel never coalesces more than 64 KiB, so the socket claims
 //!   only as many segments as 64 KiB hold at the largest datagram size: 2 MiB
 //!   of buffer instead of 18 MiB.
-//! * It is the place for accounting, and later for fault injection.
+//! * **Closed ports.** It collects what ICMP says of datagrams that were sent
+//!   (see [`errqueue`]), and keeps what is said of one peer from failing the
+//!   send to another.
+//! * It is the place for accounting.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
+use parking_lot::Mutex;
 use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
 use quinn::{AsyncUdpSocket, UdpPoller};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::Interest;
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+use crate::errqueue::{self, Report};
+use crate::quotes::Quotes;
 
 /// Largest UDP payload of one send call: 65535 less the IPv4 and UDP headers.
 const MAX_SEND: usize = 65_507;
@@ -33,6 +44,15 @@ const MAX_SEND: usize = 65_507;
 /// Socket buffers asked for, bytes. The default of Linux (208 KiB) costs a
 /// fifth of the bulk throughput on loopback.
 const BUFFER: usize = 4 << 20;
+
+/// Closed ports kept until somebody asks for them; those above are forgotten.
+const MAX_REPORTS: usize = 64;
+
+/// Errors in a row after which receiving is given up.
+const MAX_FAILURES: usize = 64;
+
+/// See [`Writable`].
+const FULL: Duration = Duration::from_millis(1);
 
 /// A bound socket, not yet registered with a runtime.
 pub struct Bound {
@@ -170,6 +190,14 @@ pub struct EndpointSocket {
     /// Size of the segments of the latest multi-datagram send.
     segment: AtomicUsize,
     counters: Counters,
+    /// The latest send found the socket full.
+    full: AtomicBool,
+    /// What reports are believed by; `None` when there are none.
+    quotes: Option<Quotes>,
+    /// Guards the closed ports that nobody asked for yet.
+    reports: Mutex<VecDeque<SocketAddr>>,
+    /// There are new ones.
+    reported: Notify,
 }
 
 /// What went through the socket. Relaxed counters: each is exact, no two are
@@ -185,18 +213,66 @@ pub struct Counters {
 }
 
 impl EndpointSocket {
-    /// Registers the socket with the current tokio runtime.
+    /// Registers the socket with the current tokio runtime. With `hints` it
+    /// hears of [closed ports](Self::port_closed), where the system can tell.
     ///
     /// # Errors
     /// What the system says when the socket options are refused.
-    pub fn new(bound: Bound, max_datagram: u16) -> io::Result<Self> {
+    pub fn new(bound: Bound, max_datagram: u16, hints: bool) -> io::Result<Self> {
+        if hints && let Err(cause) = errqueue::ask(&bound.socket, bound.address) {
+            tracing::info!(%cause, "the system does not report closed ports");
+        }
         Ok(Self {
             state: UdpSocketState::new((&bound.socket).into())?,
             io: tokio::net::UdpSocket::from_std(bound.socket)?,
             max_datagram: usize::from(max_datagram),
             segment: AtomicUsize::new(usize::from(max_datagram)),
             counters: Counters::default(),
+            full: AtomicBool::new(false),
+            quotes: hints.then(Quotes::new),
+            reports: Mutex::default(),
+            reported: Notify::new(),
         })
+    }
+
+    /// Waits for the next peer whose port was said to be closed by somebody who
+    /// saw what was sent there, oldest first. For one caller at a time.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub(crate) async fn port_closed(&self) -> SocketAddr {
+        loop {
+            if let Some(address) = self.reports.lock().pop_front() {
+                return address;
+            }
+            let heard = tokio::select! {
+                () = self.reported.notified() => Ok(()),
+                heard = self.io.async_io(Interest::ERROR, || self.take_report()) => heard,
+            };
+            if heard.is_err() {
+                // The runtime ends.
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// Takes one report from the system.
+    fn take_report(&self) -> io::Result<()> {
+        if let Report::PortClosed(address, quote) = errqueue::next(&self.io)?
+            && self.quotes.as_ref().is_some_and(|sent| sent.knows(&quote))
+        {
+            let mut reports = self.reports.lock();
+            if reports.len() < MAX_REPORTS {
+                reports.push_back(address);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes all of them, so that no later call fails for one.
+    fn take_reports(&self) {
+        while self.take_report().is_ok() {}
+        self.reported.notify_one();
     }
 
     /// The traffic counters.
@@ -210,14 +286,40 @@ impl EndpointSocket {
     }
 
     fn send_one(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        self.io.try_io(Interest::WRITABLE, || {
-            self.state.send((&self.io).into(), transmit)
-        })?;
+        if let Some(quotes) = &self.quotes {
+            // First: the answer may be there within the call.
+            quotes.sent(transmit.contents, transmit.segment_size);
+        }
+        let sent = self
+            .io
+            .try_io(Interest::WRITABLE, || self.send_twice(transmit));
+        let full = matches!(&sent, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+        self.full.store(full, Ordering::Relaxed);
+        sent?;
         self.counters.sends.fetch_add(1, Ordering::Relaxed);
         self.counters
             .sent_bytes
             .fetch_add(transmit.contents.len() as u64, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// A send may fail for what was reported of an earlier one, to anybody. The
+    /// second time an error is its own; it is logged, and QUIC repeats what was lost.
+    fn send_twice(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        match self.state.try_send((&self.io).into(), transmit) {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                self.take_reports();
+                self.state.send((&self.io).into(), transmit)
+            }
+            sent => sent,
+        }
+    }
+
+    fn note_received(&self, meta: &[RecvMeta]) {
+        let bytes: usize = meta.iter().map(|m| m.len).sum();
+        self.counters
+            .received_bytes
+            .fetch_add(bytes as u64, Ordering::Relaxed);
     }
 }
 
@@ -226,6 +328,16 @@ impl fmt::Debug for EndpointSocket {
         f.debug_struct("EndpointSocket")
             .field("counters", &self.counters)
             .finish_non_exhaustive()
+    }
+}
+
+impl EndpointSocket {
+    async fn writable(&self) -> io::Result<()> {
+        let ready = self.io.ready(Interest::WRITABLE).await?;
+        if ready.is_write_closed() && self.full.load(Ordering::Relaxed) {
+            sleep(FULL).await;
+        }
+        Ok(())
     }
 }
 
@@ -274,17 +386,24 @@ impl AsyncUdpSocket for EndpointSocket {
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
+        let mut failures = 0;
         loop {
             ready!(self.io.poll_recv_ready(cx))?;
             let received = self.io.try_io(Interest::READABLE, || {
                 self.state.recv((&self.io).into(), bufs, meta)
             });
-            if let Ok(count) = received {
-                let bytes: usize = meta.iter().take(count).map(|m| m.len).sum();
-                self.counters
-                    .received_bytes
-                    .fetch_add(bytes as u64, Ordering::Relaxed);
-                return Poll::Ready(Ok(count));
+            match received {
+                Ok(count) => {
+                    self.note_received(&meta[..count]);
+                    return Poll::Ready(Ok(count));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if failures == MAX_FAILURES => return Poll::Ready(Err(error)),
+                // Of a datagram that was sent: told, and over.
+                Err(_) => {
+                    failures += 1;
+                    self.take_reports();
+                }
             }
         }
     }
@@ -311,6 +430,9 @@ impl AsyncUdpSocket for EndpointSocket {
 
 /// Waits until the socket takes a datagram again. Every connection has its own:
 /// `poll_send_ready` of tokio would keep only the waker of the last one asking.
+///
+/// A socket that ever had an error is *closed for writing* to tokio, and writable
+/// at any time. Then a full one is tried again after [`FULL`].
 struct Writable {
     socket: Arc<EndpointSocket>,
     waiting: Option<Pin<Box<dyn Future<Output = io::Result<()>> + Send + Sync>>>,
@@ -321,7 +443,7 @@ impl UdpPoller for Writable {
         let socket = Arc::clone(&self.socket);
         let waiting = self
             .waiting
-            .get_or_insert_with(|| Box::pin(async move { socket.io.writable().await }));
+            .get_or_insert_with(|| Box::pin(async move { socket.writable().await }));
         let result = ready!(waiting.as_mut().poll(cx));
         self.waiting = None;
         Poll::Ready(result)
@@ -381,7 +503,7 @@ mod tests {
             .set_read_timeout(Some(std::time::Duration::from_secs(5)))
             .unwrap();
         let bound = bind(Some(Ipv4Addr::LOCALHOST.into()), &[0]).unwrap();
-        let socket = EndpointSocket::new(bound, 8900).unwrap();
+        let socket = EndpointSocket::new(bound, 8900, true).unwrap();
         if socket.gso_segments() < 2 {
             return; // no offload here: quinn never joins datagrams
         }

@@ -355,9 +355,10 @@ fn an_endpoint_dropped_without_a_word_ends_its_streams_here() {
 }
 
 #[test]
-fn a_peer_that_dies_silently_is_noticed_by_the_idle_timeout() {
+fn without_hints_a_peer_that_dies_silently_is_noticed_by_the_idle_timeout() {
     let b = Node::start("b@127.0.0.1");
     let quick = Plan {
+        icmp_hints: false,
         idle_timeout: Duration::from_millis(500),
         keep_alive: Duration::from_millis(100),
         ..Plan::member("a@127.0.0.1")

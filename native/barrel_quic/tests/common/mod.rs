@@ -117,7 +117,7 @@ impl Tube {
         }
     }
 
-    fn share(&self) -> Self {
+    pub(crate) fn share(&self) -> Self {
         Self {
             channel: Arc::clone(&self.channel),
         }
@@ -273,6 +273,7 @@ pub(crate) struct Plan {
     pub(crate) handshake_timeout: Duration,
     pub(crate) keep_alive: Duration,
     pub(crate) idle_timeout: Duration,
+    pub(crate) icmp_hints: bool,
     pub(crate) receive_window: u32,
     pub(crate) limits: Limits,
     pub(crate) threads: usize,
@@ -293,6 +294,7 @@ impl Plan {
             keep_alive: Duration::from_secs(1),
             // Longer than any pause of a busy machine.
             idle_timeout: Duration::from_secs(30),
+            icmp_hints: true,
             receive_window: 4 << 20,
             limits: Limits::new(1 << 20, 4 << 20),
             threads: 1,
@@ -327,6 +329,7 @@ impl Plan {
             handshake_timeout: self.handshake_timeout,
             keep_alive: self.keep_alive,
             idle_timeout: self.idle_timeout,
+            icmp_hints: self.icmp_hints,
             send_window: 4 << 20,
             receive_window: self.receive_window,
             max_datagram: 8900,
