@@ -5,9 +5,17 @@
 %%%
 %%% This runs in a node without a name. It speaks with the nodes over their
 %%% standard input and output (`peer'), so that the distribution between them
-%%% carries the measured traffic alone, and an answer never waits behind it. What
-%%% happens inside the nodes is in {@link barrel_p2p_bench_node}, the tables are
-%%% in {@link barrel_p2p_bench_report}.
+%%% carries the measured traffic alone, and an answer never waits behind it.
+%%%
+%%% <pre>
+%%% barrel_p2p_bench            what is measured, in which order
+%%%   _place                    where nodes run, how they are started
+%%%   _node                     what happens inside the nodes
+%%%   _bare                     QUIC without the BEAM
+%%%   _usage                    what processes use
+%%%   _figures, _targets        from samples to figures and verdicts
+%%%   _report, _svg             tables, picture, file
+%%% </pre>
 %%%
 %%% All carriers get the same flags and find their peers in the same way, through
 %%% `barrel_p2p_epmd'. TLS does not check certificates: it does less than
@@ -17,35 +25,47 @@
 %% API
 -export([main/0]).
 
--define(HOST, "127.0.0.1").
--define(BOOT_MS, 60000).
 %% Beyond the length of a measurement: what is under way may have to arrive first, and
 %% inet_tls of OTP 25 stalls for many seconds.
 -define(PATIENCE_MS, 120000).
 -define(MIB, 1048576).
 %% Processes that send bulk while round trips are measured.
 -define(BULK_SENDERS, 4).
+%% Nodes that boot at the same time.
+-define(BOOTS, 4).
+%% From the last connection until memory is looked at.
+-define(SETTLE_MS, 2000).
 
 -record(plan, {
     carriers :: [atom()],
-    %% names of kinds
+    %% names of kinds; none is all
     only :: [string()],
     rounds :: pos_integer(),
     %% before a measurement, and its length
     warm_ms :: pos_integer(),
     run_ms :: pos_integer(),
-    cookie :: string(),
-    optfile :: file:filename()
+    %% the same on a path of 20 ms
+    path_warm_ms :: pos_integer(),
+    path_run_ms :: pos_integer(),
+    %% percentages lost there
+    losses :: [non_neg_integer()],
+    idle_ms :: pos_integer(),
+    links :: pos_integer(),
+    bare :: file:filename() | none
 }).
 -record(pair, {
     carrier :: atom(),
     %% sends and asks
-    a :: pid(),
+    a :: barrel_p2p_bench_place:vm(),
     %% receives and answers
-    b :: pid(),
-    a_name :: node(),
-    b_name :: node(),
-    os_pids :: [string()]
+    b :: barrel_p2p_bench_place:vm()
+}).
+%% The same without the BEAM.
+-record(bare, {
+    carrier :: atom(),
+    command :: barrel_p2p_bench_bare:command(),
+    options :: [string()],
+    listener :: barrel_p2p_bench_bare:listener()
 }).
 
 %%%===================================================================
@@ -80,49 +100,119 @@ explain(Reason) ->
     io_lib:format("~tp", [Reason]).
 
 %%%===================================================================
-%%% Rounds
+%%% The run
 %%%===================================================================
 
 run() ->
     Plan = plan(),
-    Started = calendar:universal_time(),
-    Pairs = [start_pair(Carrier, Plan) || Carrier <- Plan#plan.carriers],
-    Rounds = [round_of(N, Pairs, Plan) || N <- lists:seq(1, Plan#plan.rounds)],
-    Machine = machine(Pairs),
-    lists:foreach(fun stop_pair/1, Pairs),
-    Run = Machine#{
+    {Started, Begin} = {calendar:universal_time(), erlang:monotonic_time(second)},
+    {Loopback, Datagram} = loopback(Plan),
+    Links = [Sample || wanted(links, Plan), Sample <- links(Plan)],
+    {Paths, Skipped} = paths(Plan),
+    Samples = Loopback ++ Links ++ Paths,
+    Run = #{
         started => Started,
+        took_s => erlang:monotonic_time(second) - Begin,
+        commit => os:getenv("BARREL_P2P_BENCH_COMMIT"),
+        otp => erlang:system_info(otp_release),
+        kernel => barrel_p2p_bench_usage:kernel(),
+        processor => barrel_p2p_bench_usage:processor(),
+        processors => erlang:system_info(logical_processors_available),
+        load => barrel_p2p_bench_usage:load(),
         rounds => Plan#plan.rounds,
         run_ms => Plan#plan.run_ms,
-        carriers => Plan#plan.carriers
+        datagram => Datagram,
+        skipped => Skipped ++ ["bare QUIC: barrel_bare was not built" || Plan#plan.bare =:= none],
+        scenes => scenes(Samples)
     },
-    barrel_p2p_bench_report:write(Run, collect(lists:append(Rounds)), os:getenv("BARREL_P2P_BENCH_OUT")).
+    barrel_p2p_bench_report:write(
+        Run, barrel_p2p_bench_figures:samples(Samples), os:getenv("BARREL_P2P_BENCH_OUT"), os:getenv("BARREL_P2P_BENCH_NAME")
+    ).
 
 plan() ->
-    {Rounds, Warm, Run} =
+    Plan =
         case os:getenv("BARREL_P2P_BENCH_QUICK") of
-            "" -> {5, 400, 1500};
-            _ -> {2, 150, 600}
+            "" -> full();
+            _ -> quick()
         end,
-    #plan{
-        carriers = [list_to_atom(C) || C <- string:lexemes(os:getenv("BARREL_P2P_BENCH_CARRIERS"), ",")],
-        only = string:lexemes(os:getenv("BARREL_P2P_BENCH_ONLY"), ","),
+    Plan#plan{
+        carriers = [list_to_atom(C) || C <- words("BARREL_P2P_BENCH_CARRIERS")],
+        only = words("BARREL_P2P_BENCH_ONLY"),
         rounds =
             case os:getenv("BARREL_P2P_BENCH_ROUNDS") of
-                "" -> Rounds;
+                "" -> Plan#plan.rounds;
                 Given -> list_to_integer(Given)
             end,
-        warm_ms = Warm,
-        run_ms = Run,
-        cookie = binary_to_list(binary:encode_hex(crypto:strong_rand_bytes(16))),
-        optfile = tls_options()
+        bare =
+            case os:getenv("BARREL_P2P_BENCH_BARE") of
+                "" -> none;
+                Program -> Program
+            end
     }.
 
+full() ->
+    #plan{
+        carriers = [], only = [], bare = none,
+        rounds = 3, warm_ms = 400, run_ms = 1500,
+        path_warm_ms = 1500, path_run_ms = 5000, losses = [0, 1, 3],
+        idle_ms = 20000, links = 50
+    }.
+
+quick() ->
+    #plan{
+        carriers = [], only = [], bare = none,
+        rounds = 2, warm_ms = 150, run_ms = 600,
+        path_warm_ms = 500, path_run_ms = 1500, losses = [1],
+        idle_ms = 3000, links = 8
+    }.
+
+words(Variable) ->
+    string:lexemes(os:getenv(Variable), ",").
+
+wanted(_Kind, #plan{only = []}) -> true;
+wanted({Name, _, _}, #plan{only = Only}) -> lists:member(atom_to_list(Name), Only);
+wanted(Name, #plan{only = Only}) -> lists:member(atom_to_list(Name), Only).
+
+%% Scenes and their carriers as they come, but our own first: it is divided by the others.
+scenes(Samples) ->
+    Order = [loopback, {path, 0}, {path, 1}, {path, 3}, fair],
+    [
+        {Scene, Carriers}
+     || Scene <- Order,
+        Carriers <- [[C || C <- carrier_order(), lists:any(fun({S, X, _, _}) -> S =:= Scene andalso X =:= C end, Samples)]],
+        Carriers =/= []
+    ].
+
+carrier_order() ->
+    [barrel_p2p, inet_tcp, inet_tls, barrel_p2p_1452, bare, bare_bbr].
+
+%%%===================================================================
+%%% On loopback
+%%%===================================================================
+
+loopback(Plan) ->
+    Pairs = [start_pair(Carrier, loopback_places(), Plan) || Carrier <- Plan#plan.carriers],
+    Alone = idle(idle_cpu_alone, Pairs, Plan),
+    lists:foreach(fun connect/1, Pairs),
+    Connected = idle(idle_cpu, Pairs, Plan),
+    Bare = start_bare(bare, loopback_places(), [], Plan),
+    Rounds = [round_of(N, Pairs ++ Bare, Plan) || N <- lists:seq(1, Plan#plan.rounds)],
+    Datagram = datagram(Pairs),
+    lists:foreach(fun stop/1, Pairs ++ Bare),
+    {[{loopback, C, M, V} || {C, M, V} <- lists:append([Alone, Connected | Rounds])], Datagram}.
+
+loopback_places() ->
+    Place = barrel_p2p_bench_place:loopback(),
+    {Place, Place}.
+
 round_of(Number, Pairs, Plan) ->
-    say("round ~b of ~b:", [Number, Plan#plan.rounds]),
+    say("round ~b of ~b: ", [Number, Plan#plan.rounds]),
     Samples = lists:append([
-        lists:append([measure(Kind, Number, Pair, Plan) || Pair <- rotate(Number, Pairs)])
-     || Kind <- kinds(), wanted(Kind, Plan)
+        measure(Kind, Number, Pair, Plan)
+     || Kind <- kinds(),
+        wanted(Kind, Plan),
+        Pair <- rotate(Number, Pairs),
+        lists:member(Kind, kinds(carrier(Pair)))
     ]),
     say("~n"),
     Samples.
@@ -149,12 +239,16 @@ kinds() ->
         first_contact
     ].
 
-wanted(_Kind, #plan{only = []}) -> true;
-wanted({Name, _, _}, #plan{only = Only}) -> lists:member(atom_to_list(Name), Only);
-wanted(Name, #plan{only = Only}) -> lists:member(atom_to_list(Name), Only).
+kinds(barrel_p2p_1452) -> bulk_kinds();
+kinds(bare) -> bulk_kinds();
+kinds(_Carrier) -> kinds().
+
+bulk_kinds() ->
+    [rtt, {bulk, ?MIB, 1}, {bulk, ?MIB, 4}, {bulk, 65536, 1}, rtt_under_bulk].
 
 %% One dot for each measurement.
-measure(Kind, Number, #pair{carrier = Carrier} = Pair, Plan) ->
+measure(Kind, Number, Pair, Plan) ->
+    Carrier = carrier(Pair),
     try
         Samples = sample(Kind, Number, Pair, Plan),
         say("."),
@@ -164,6 +258,19 @@ measure(Kind, Number, #pair{carrier = Carrier} = Pair, Plan) ->
             exit({cannot_measure, io_lib:format("~0p", [Kind]), Carrier, {Class, Reason, Stack}})
     end.
 
+sample(rtt, _Number, #bare{} = Bare, Plan) ->
+    Times = bare(["rtt"], Bare, Plan),
+    quantiles(Times, rtt_p50, rtt_p99);
+sample({bulk, Size, Senders}, _Number, #bare{} = Bare, Plan) ->
+    #{bytes := Bytes, micros := Micros, cpu_micros := Cpu} =
+        bare(["bulk", "--size", integer_to_list(Size), "--streams", integer_to_list(Senders)], Bare, Plan),
+    bulk_samples(Size, Senders, Bytes, Micros, Cpu);
+sample(rtt_under_bulk, _Number, #bare{} = Bare, Plan) ->
+    %% One stream of bulk: quinn-proto 0.11.19 wakes the streams that wait for room in an order in which
+    %% some of three or more never get any.
+    #{max_ns := Max, count := Count} = Times = bare(["rtt_under_bulk", "--streams", "1"], Bare, Plan),
+    quantiles(Times, rtt_bulk_p50, rtt_bulk_p99) ++
+        [{rtt_bulk_max, Max / 1000}, {rtt_bulk_count, Count * 1000 / Plan#plan.run_ms}];
 sample(rtt, _Number, Pair, Plan) ->
     Echo = at_b(Pair, start_echo, []),
     Times = at_a(Pair, round_trips, [Echo, Plan#plan.warm_ms, Plan#plan.run_ms]),
@@ -171,19 +278,21 @@ sample(rtt, _Number, Pair, Plan) ->
 sample({messages, Size, Senders}, _Number, Pair, Plan) ->
     #{messages := Messages, micros := Micros, cpu_micros := Cpu} = flow(Size, Senders, Pair, Plan),
     [
-        {{messages, Size, Senders}, Messages * 1.0e6 / Micros},
-        {{cpu_per_message, Size, Senders}, per(Cpu, Messages)}
+        {{messages, Size, Senders}, Messages * 1.0e6 / Micros}
+        | [
+            {{cpu_per_message, Size, Senders}, barrel_p2p_bench_figures:per(Cpu, Messages)}
+         || {Size, Senders} =:= {16, 1}
+        ]
     ];
 sample({bulk, Size, Senders}, _Number, Pair, Plan) ->
     #{bytes := Bytes, micros := Micros, cpu_micros := Cpu} = flow(Size, Senders, Pair, Plan),
-    [
-        {{bulk, Size, Senders}, Bytes / ?MIB * 1.0e6 / Micros},
-        {{cpu_per_gib, Size, Senders}, per(Cpu / 1.0e6, Bytes / (1024 * ?MIB))}
-    ];
-sample(rtt_under_bulk, _Number, Pair, Plan) ->
+    bulk_samples(Size, Senders, Bytes, Micros, Cpu);
+sample(rtt_under_bulk, Number, Pair, Plan) ->
+    sample({rtt_under_bulk, ?MIB}, Number, Pair, Plan);
+sample({rtt_under_bulk, Size}, _Number, Pair, Plan) ->
     Sinks = at_b(Pair, start_sinks, [?BULK_SENDERS]),
     Echo = at_b(Pair, start_echo, []),
-    ok = at_a(Pair, start_senders, [Sinks, ?MIB]),
+    ok = at_a(Pair, start_senders, [Sinks, Size]),
     #{bytes := _} = at_b(Pair, window, [Plan#plan.warm_ms, 1, []]),
     Times = at_a(Pair, round_trips, [Echo, 0, Plan#plan.run_ms]),
     ok = at_a(Pair, stop_senders, [?PATIENCE_MS]),
@@ -193,133 +302,296 @@ sample(rtt_under_bulk, _Number, Pair, Plan) ->
         {rtt_bulk_max, quantile(1.0, Times)},
         {rtt_bulk_count, length(Times) * 1000 / Plan#plan.run_ms}
     ];
-sample(first_contact, Number, #pair{carrier = Carrier} = Pair, Plan) ->
-    {Peer, Name} = boot(Carrier, "fresh" ++ integer_to_list(Number), Plan),
-    {Micros, pong} = at_a(Pair, first_contact, [Name]),
-    ok = peer:stop(Peer),
+sample(first_contact, Number, #pair{carrier = Carrier} = Pair, _Plan) ->
+    {Place, _} = loopback_places(),
+    Fresh = barrel_p2p_bench_place:boot(Place, Carrier, "fresh" ++ integer_to_list(Number), []),
+    {Micros, pong} = at_a(Pair, first_contact, [barrel_p2p_bench_place:name(Fresh)]),
+    ok = barrel_p2p_bench_place:stop(Fresh),
     [{first_contact, Micros}].
 
 %% Senders at A, sinks at B; what B counts while the flow is steady.
-flow(Size, Senders, #pair{os_pids = OsPids} = Pair, Plan) ->
+flow(Size, Senders, #pair{a = A, b = B} = Pair, Plan) ->
     Sinks = at_b(Pair, start_sinks, [Senders]),
     ok = at_a(Pair, start_senders, [Sinks, Size]),
+    OsPids = [barrel_p2p_bench_place:os_pid(Vm) || Vm <- [A, B]],
     Window = at_b(Pair, window, [Plan#plan.warm_ms, Plan#plan.run_ms, OsPids]),
     ok = at_a(Pair, stop_senders, [?PATIENCE_MS]),
     Window.
 
+bulk_samples(Size, Senders, Bytes, Micros, Cpu) ->
+    Seconds =
+        case Cpu of
+            unknown -> unknown;
+            _ -> Cpu / 1.0e6
+        end,
+    [
+        {{bulk, Size, Senders}, Bytes / ?MIB * 1.0e6 / Micros}
+        | [
+            {{cpu_per_gib, Size, Senders}, barrel_p2p_bench_figures:per(Seconds, Bytes / (1024 * ?MIB))}
+         || Size =:= ?MIB
+        ]
+    ].
+
 %% Nanoseconds in, microseconds out.
 quantile(Part, Sorted) ->
-    lists:nth(max(1, ceil(Part * length(Sorted))), Sorted) / 1000.
+    barrel_p2p_bench_figures:quantile(Part, Sorted) / 1000.
 
-%% Nothing arrived in this window, or this system does not tell the processor time.
-per(unknown, _Count) -> unknown;
-per(_Amount, Count) when Count == 0 -> unknown;
-per(Amount, Count) -> Amount / Count.
+quantiles(#{p50_ns := P50, p99_ns := P99}, Half, Most) ->
+    [{Half, P50 / 1000}, {Most, P99 / 1000}].
 
-collect(Samples) ->
-    lists:foldr(
-        fun
-            ({_Carrier, _Metric, unknown}, All) -> All;
-            ({Carrier, Metric, Value}, All) ->
-                maps:update_with({Carrier, Metric}, fun(Values) -> [Value | Values] end, [Value], All)
-        end,
-        #{},
-        Samples
-    ).
+datagram(Pairs) ->
+    lists:max([
+        0
+        | [
+            Mtu
+         || #pair{carrier = barrel_p2p, a = A} <- Pairs,
+            #{mtu := Mtu} <- barrel_p2p_bench_place:call(A, barrel_p2p_node, links, [], ?PATIENCE_MS)
+        ]
+    ]).
 
 %%%===================================================================
-%%% Nodes
+%%% Nothing is said
 %%%===================================================================
 
-start_pair(Carrier, Plan) ->
-    {A, AName} = boot(Carrier, "a", Plan),
-    {B, BName} = boot(Carrier, "b", Plan),
-    Pair = #pair{
-        carrier = Carrier,
-        a = A,
-        b = B,
-        a_name = AName,
-        b_name = BName,
-        os_pids = [peer:call(P, os, getpid, []) || P <- [A, B]]
-    },
-    case at_a(Pair, first_contact, [BName]) of
-        {_, pong} -> Pair;
-        {_, pang} -> exit({cannot_connect, Carrier, AName, BName})
+%% All pairs at the same time: who is idle disturbs nobody. Milliseconds per minute, both nodes.
+idle(Metric, Pairs, Plan) ->
+    case wanted(idle, Plan) of
+        true -> idle_samples(Metric, Pairs, Plan#plan.idle_ms);
+        false -> []
     end.
 
-boot(Carrier, Role, #plan{cookie = Cookie, optfile = OptFile}) ->
-    Short = Role ++ "_" ++ atom_to_list(Carrier),
-    Log = io_lib:format("[{handler,default,logger_std_h,#{config=>#{file=>\"~s.log\"}}}]", [Short]),
-    {ok, Peer, Name} = peer:start(#{
-        name => Short,
-        host => ?HOST,
-        longnames => true,
-        exec => os:getenv("BARREL_P2P_BENCH_ERL"),
-        connection => standard_io,
-        wait_boot => ?BOOT_MS,
-        args =>
-            carrier_flags(Carrier, OptFile) ++
-            [
-                "-epmd_module", "barrel_p2p_epmd",
-                "-start_epmd", "false",
-                "-kernel", "connect_all", "false", "logger", lists:flatten(Log),
-                "-barrel_p2p", "listen_port", "0",
-                "-setcookie", Cookie,
-                "-boot", "no_dot_erlang",
-                "+Bi",
-                "-pa", os:getenv("BARREL_P2P_BENCH_EBIN"), filename:absname("ebin")
-            ]
-    }),
-    {module, _} = peer:call(Peer, code, ensure_loaded, [barrel_p2p_bench_node]),
-    {Peer, Name}.
+idle_samples(Metric, Pairs, Ms) ->
+    say("~ts: ", [maps:get(title, barrel_p2p_bench_figures:row(Metric))]),
+    %% what was loaded and started for a connection comes to rest
+    pause(?SETTLE_MS),
+    Before = [used(Pair) || Pair <- Pairs],
+    pause(Ms),
+    After = [used(Pair) || Pair <- Pairs],
+    say("~b s~n", [Ms div 1000]),
+    [
+        {Pair#pair.carrier, Metric, idle_rate(Used, Using, Ms)}
+     || {Pair, Used, Using} <- lists:zip3(Pairs, Before, After)
+    ].
 
-carrier_flags(inet_tls, OptFile) -> ["-proto_dist", "inet_tls", "-ssl_dist_optfile", OptFile];
-carrier_flags(Carrier, _OptFile) -> ["-proto_dist", atom_to_list(Carrier)].
+used(#pair{a = A, b = B}) ->
+    barrel_p2p_bench_usage:cpu_nanos([barrel_p2p_bench_place:os_pid(Vm) || Vm <- [A, B]]).
 
-stop_pair(#pair{a = A, b = B}) ->
-    ok = peer:stop(A),
-    ok = peer:stop(B).
+idle_rate(unknown, _, _Ms) -> unknown;
+idle_rate(_, unknown, _Ms) -> unknown;
+idle_rate(Before, After, Ms) -> (After - Before) / 1.0e6 * 60000 / Ms.
+
+%% Links of one node to many others. The first one is not counted: with it comes what all share.
+links(Plan) ->
+    say("memory of ~b links: ", [Plan#plan.links]),
+    Carriers = [C || C <- Plan#plan.carriers, C =/= barrel_p2p_1452],
+    Samples = lists:append([links(Carrier, Plan) || Carrier <- Carriers]) ++ bare_links(Plan),
+    say("~n"),
+    [{loopback, Carrier, Metric, Value} || {Carrier, Metric, Value} <- Samples].
+
+links(Carrier, #plan{links = Count}) ->
+    {Place, _} = loopback_places(),
+    Hub = barrel_p2p_bench_place:boot(Place, Carrier, "hub", []),
+    [First | Others] = Peers = boot_many(Place, Carrier, Count + 1),
+    join(First, Hub),
+    {Rss0, Vm0} = memory(Hub),
+    lists:foreach(fun(Peer) -> join(Peer, Hub) end, Others),
+    {Rss1, Vm1} = memory(Hub),
+    Known = barrel_p2p_bench_place:call(Hub, erlang, nodes, [connected], ?PATIENCE_MS),
+    lists:foreach(fun barrel_p2p_bench_place:stop/1, [Hub | Peers]),
+    say("."),
+    case length(Known) of
+        Enough when Enough > Count ->
+            [{Carrier, Metric, Value / Count} || {Metric, Value} <- memory_samples(Rss1 - Rss0, Vm1 - Vm0)];
+        Few ->
+            exit({cannot_measure, "links", Carrier, {connected, Few, of_these, Count + 1}})
+    end.
+
+memory_samples(RssKiB, VmBytes) ->
+    VmKiB = VmBytes / 1024,
+    [{link_rss, RssKiB}, {link_vm, VmKiB}, {link_native, RssKiB - VmKiB}].
+
+memory(Hub) ->
+    pause(?SETTLE_MS),
+    Vm = barrel_p2p_bench_place:call(Hub, barrel_p2p_bench_node, memory, [], ?PATIENCE_MS),
+    {barrel_p2p_bench_usage:rss_kib(barrel_p2p_bench_place:os_pid(Hub)), Vm}.
+
+join(Peer, Hub) ->
+    true = barrel_p2p_bench_place:call(
+        Peer, net_kernel, connect_node, [barrel_p2p_bench_place:name(Hub)], ?PATIENCE_MS
+    ).
+
+%% Small ones, some at a time.
+boot_many(Place, Carrier, Count) ->
+    Light = ["-hidden", "+S", "1:1", "+SDcpu", "1:1", "+SDio", "1", "+A", "1"],
+    boot_batches(Place, Carrier, Light, lists:seq(1, Count), []).
+
+boot_batches(_Place, _Carrier, _Flags, [], Booted) ->
+    lists:append(lists:reverse(Booted));
+boot_batches(Place, Carrier, Flags, Numbers, Booted) ->
+    {Now, Later} = lists:split(min(?BOOTS, length(Numbers)), Numbers),
+    Boots = [
+        spawn_monitor(fun() ->
+            exit({booted, barrel_p2p_bench_place:boot(Place, Carrier, "peer" ++ integer_to_list(N), Flags)})
+        end)
+     || N <- Now
+    ],
+    boot_batches(Place, Carrier, Flags, Later, [[booted(Boot) || Boot <- Boots] | Booted]).
+
+booted({Pid, Monitor}) ->
+    receive
+        {'DOWN', Monitor, process, Pid, {booted, Vm}} -> Vm;
+        {'DOWN', Monitor, process, Pid, Reason} -> exit({cannot_boot, Reason})
+    end.
+
+bare_links(#plan{links = Count} = Plan) ->
+    lists:append([
+        begin
+            #{links := Links, rss_kib_before := Before, rss_kib_after := After} =
+                bare(["links", "--count", integer_to_list(Count)], Bare, Plan),
+            stop(Bare),
+            say("."),
+            [{bare, link_rss, (After - Before) / Links}, {bare, link_native, (After - Before) / Links}]
+        end
+     || Bare <- start_bare(bare, loopback_places(), [], Plan)
+    ]).
+
+%%%===================================================================
+%%% On a path of 20 ms
+%%%===================================================================
+
+paths(Plan) ->
+    case [Kind || Kind <- [path, fairness], wanted(Kind, Plan)] of
+        [] ->
+            {[], []};
+        Kinds ->
+            case barrel_p2p_bench_place:unavailable() of
+                false ->
+                    {lists:append([on_paths(Kind, Plan) || Kind <- Kinds]), []};
+                {true, Why} ->
+                    say("no path of 20 ms: ~ts~n", [Why]),
+                    {[], ["on a path of 20 ms: " ++ Why]}
+            end
+    end.
+
+on_paths(path, Plan) ->
+    lists:append([on_path(Loss, Plan) || Loss <- Plan#plan.losses]);
+on_paths(fairness, Plan) ->
+    say("beside one TCP flow: "),
+    Samples = beside_tcp(Plan),
+    say("~n"),
+    Samples.
+
+on_path(Loss, #plan{path_warm_ms = Warm, path_run_ms = Run} = Plan) ->
+    say("20 ms, ~b % lost: ", [Loss]),
+    Long = Plan#plan{warm_ms = Warm, run_ms = Run},
+    Settings = [{both, delay, 10}, {both, loss, Loss / 100}],
+    Samples = barrel_p2p_bench_place:with_path(Settings, fun(Places) ->
+        lists:append([path_samples(start_connected(C, Places, Long), Long) || C <- Plan#plan.carriers, C =/= barrel_p2p_1452]) ++
+            lists:append([path_samples(Bare, Long) || Bare <- path_bare(Places, Plan)])
+    end),
+    say("~n"),
+    [{{path, Loss}, Carrier, Metric, Value} || {Carrier, Metric, Value} <- Samples].
+
+start_connected(Carrier, Places, Plan) ->
+    Pair = start_pair(Carrier, Places, Plan),
+    connect(Pair),
+    Pair.
+
+path_bare(Places, Plan) ->
+    start_bare(bare, Places, [], Plan) ++ start_bare(bare_bbr, Places, ["--congestion", "bbr"], Plan).
+
+path_samples(Pair, Plan) ->
+    Samples = lists:append([measure(Kind, 1, Pair, Plan) || Kind <- path_kinds(Pair)]),
+    stop(Pair),
+    Samples.
+
+%% Bulk in messages of 64 KiB: they are counted when they are complete, and 1 MiB may take seconds.
+path_kinds(#bare{}) -> [{bulk, 65536, 1}, rtt_under_bulk];
+path_kinds(#pair{}) -> [rtt, {messages, 16, 1}, {bulk, 65536, 1}, {rtt_under_bulk, 65536}].
+
+%% Each in turn and inet_tcp push bulk through the same 50 Mbit/s. Half is fair.
+beside_tcp(#plan{path_warm_ms = Warm, path_run_ms = Run} = Plan) ->
+    Long = Plan#plan{warm_ms = Warm, run_ms = 2 * Run},
+    Settings = [{both, delay, 10}, {both, rate, 50}],
+    barrel_p2p_bench_place:with_path(Settings, fun(Places) ->
+        Beside = [start_connected(C, Places, Long) || C <- [barrel_p2p], lists:member(C, Plan#plan.carriers)],
+        lists:append([share(Pair, Places, Long) || Pair <- Beside ++ path_bare(Places, Plan)])
+    end).
+
+share(Pair, Places, Plan) ->
+    Tcp = start_connected(inet_tcp, Places, Plan),
+    Self = self(),
+    {Pid, Monitor} = spawn_monitor(fun() -> exit({flow, measure({bulk, 65536, 1}, 1, Tcp, Plan)}) end),
+    Ours = measure({bulk, 65536, 1}, 1, Pair, Plan),
+    Theirs =
+        receive
+            {'DOWN', Monitor, process, Pid, {flow, Samples}} -> Samples;
+            {'DOWN', Monitor, process, Pid, Reason} -> exit({Self, Reason})
+        end,
+    stop(Tcp),
+    stop(Pair),
+    [{_, _, Mine} | _] = Ours,
+    [{_, _, Other} | _] = Theirs,
+    Carrier = carrier(Pair),
+    [{fair, Carrier, share, 100 * Mine / (Mine + Other)}, {fair, Carrier, {bulk, 65536, 1}, Mine}].
+
+%%%===================================================================
+%%% Pairs
+%%%===================================================================
+
+start_pair(Carrier, {PlaceA, PlaceB}, _Plan) ->
+    #pair{
+        carrier = Carrier,
+        a = barrel_p2p_bench_place:boot(PlaceA, Carrier, "a", []),
+        b = barrel_p2p_bench_place:boot(PlaceB, Carrier, "b", [])
+    }.
+
+connect(#pair{carrier = Carrier, b = B} = Pair) ->
+    case at_a(Pair, first_contact, [barrel_p2p_bench_place:name(B)]) of
+        {_, pong} -> ok;
+        {_, pang} -> exit({cannot_connect, Carrier})
+    end.
+
+%% A list: there is none where the program is not.
+start_bare(_Carrier, _Places, _Options, #plan{bare = none}) ->
+    [];
+start_bare(Carrier, {PlaceA, PlaceB}, Options, #plan{bare = Program}) ->
+    Listener = barrel_p2p_bench_bare:listen(
+        barrel_p2p_bench_place:command(PlaceB, Program), barrel_p2p_bench_place:host(PlaceB), Options
+    ),
+    [
+        #bare{
+            carrier = Carrier,
+            command = barrel_p2p_bench_place:command(PlaceA, Program),
+            options = Options,
+            listener = Listener
+        }
+    ].
+
+stop(#pair{a = A, b = B}) ->
+    ok = barrel_p2p_bench_place:stop(A),
+    ok = barrel_p2p_bench_place:stop(B);
+stop(#bare{listener = Listener}) ->
+    barrel_p2p_bench_bare:stop(Listener).
+
+carrier(#pair{carrier = Carrier}) -> Carrier;
+carrier(#bare{carrier = Carrier}) -> Carrier.
+
+bare(Arguments, #bare{command = Command, options = Options, listener = Listener}, Plan) ->
+    Times = ["--warm-ms", integer_to_list(Plan#plan.warm_ms), "--run-ms", integer_to_list(Plan#plan.run_ms)],
+    barrel_p2p_bench_bare:measure(Command, Arguments ++ Times ++ Options, Listener).
 
 at_a(#pair{a = A}, Function, Args) -> call(A, Function, Args).
 
 at_b(#pair{b = B}, Function, Args) -> call(B, Function, Args).
 
-call(Peer, Function, Args) ->
-    peer:call(Peer, barrel_p2p_bench_node, Function, Args, 2 * ?PATIENCE_MS).
+call(Vm, Function, Args) ->
+    barrel_p2p_bench_place:call(Vm, barrel_p2p_bench_node, Function, Args, 2 * ?PATIENCE_MS).
 
-%% A certificate that signs itself, made for this run. TLS 1.3 and nothing else.
-tls_options() ->
-    #{cert := Cert, key := Key} = public_key:pkix_test_root_cert("barrel_p2p bench", [{key, {namedCurve, secp256r1}}]),
-    ok = file:write_file("tls.pem", public_key:pem_encode([
-        {'Certificate', Cert, not_encrypted},
-        public_key:pem_entry_encode('ECPrivateKey', Key)
-    ])),
-    Pem = filename:absname("tls.pem"),
-    Common = [{versions, ['tlsv1.3']}, {verify, verify_none}],
-    Options = [{server, [{certfile, Pem}, {keyfile, Pem} | Common]}, {client, Common}],
-    File = filename:absname("tls.config"),
-    ok = file:write_file(File, io_lib:format("~p.~n", [Options])),
-    File.
-
-%% What the figures depend on.
-machine(Pairs) ->
-    Mtus = [
-        Mtu
-     || #pair{carrier = barrel_p2p, a = A} <- Pairs,
-        #{mtu := Mtu} <- peer:call(A, barrel_p2p_node, links, [])
-    ],
-    #{
-        otp => erlang:system_info(otp_release),
-        system => string:trim(os:cmd("uname -srm")),
-        processors => erlang:system_info(logical_processors_available),
-        load => load(),
-        datagram => lists:max([0 | Mtus])
-    }.
-
-load() ->
-    case file:read_file("/proc/loadavg") of
-        {ok, Text} -> hd(binary:split(Text, <<" ">>));
-        {error, _} -> <<"unknown">>
+%% The length of a measurement is what is wanted here, not an event.
+pause(Ms) ->
+    receive
+    after Ms -> ok
     end.
 
 say(Text) ->

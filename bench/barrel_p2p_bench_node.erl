@@ -11,7 +11,7 @@
 -module(barrel_p2p_bench_node).
 
 %% Node B
--export([start_echo/0, start_sinks/1, window/3]).
+-export([start_echo/0, start_sinks/1, window/3, memory/0]).
 %% Node A
 -export([first_contact/1, round_trips/3, start_senders/2, stop_senders/1]).
 
@@ -95,26 +95,18 @@ look(Counts, OsPids) ->
         micros => erlang:monotonic_time(microsecond),
         messages => lists:sum([counters:get(Counts, N) || N <- lists:seq(1, Size, 2)]),
         bytes => lists:sum([counters:get(Counts, N) || N <- lists:seq(2, Size, 2)]),
-        cpu_micros => cpu_micros(OsPids, 0)
+        cpu_micros => barrel_p2p_bench_usage:cpu_micros(OsPids)
     }.
 
 minus(unknown, _) -> unknown;
 minus(_, unknown) -> unknown;
 minus(A, B) -> A - B.
 
-%% User and system time of all threads. Linux counts in hundredths of a second there.
-cpu_micros([OsPid | OsPids], Sum) ->
-    case file:read_file("/proc/" ++ OsPid ++ "/stat") of
-        {ok, Stat} ->
-            %% the second field is a name in parentheses, which may hold anything
-            [_, Rest] = string:split(Stat, ")", trailing),
-            [User, System] = lists:sublist(string:lexemes(Rest, " "), 12, 2),
-            cpu_micros(OsPids, Sum + 10000 * (binary_to_integer(User) + binary_to_integer(System)));
-        {error, _} ->
-            unknown
-    end;
-cpu_micros([], Sum) ->
-    Sum.
+%% @doc Collects all garbage, and answers what this VM then says that it uses.
+-spec memory() -> non_neg_integer().
+memory() ->
+    lists:foreach(fun erlang:garbage_collect/1, processes()),
+    erlang:memory(total).
 
 %%%===================================================================
 %%% Node A

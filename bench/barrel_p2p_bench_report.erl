@@ -1,187 +1,274 @@
 %%% -*- erlang -*-
 %%% SPDX-License-Identifier: Apache-2.0
 %%%
-%%% @doc Turns samples into a table for people and a file for programs.
+%%% @doc Turns samples into tables and a picture for people, and a file for programs.
+%%%
+%%% docs/performance.md describes the file for programs.
 -module(barrel_p2p_bench_report).
 
--export([write/3]).
+-export([write/4]).
+%% Internal, exported for tests
+-export([markdown/2, json/1, document/2]).
 
--export_type([run/0, samples/0]).
+-export_type([run/0]).
 
 -type run() :: #{
     started := calendar:datetime(),
+    took_s := non_neg_integer(),
+    commit := string(),
+    otp := string(),
+    kernel := string(),
+    processor := string(),
+    processors := pos_integer() | unknown,
+    load := string(),
     rounds := pos_integer(),
     run_ms := pos_integer(),
-    carriers := [atom()],
-    otp := string(),
-    system := string(),
-    processors := pos_integer() | unknown,
-    load := binary(),
-    %% bytes, of barrel_p2p's link at the end
-    datagram := non_neg_integer()
+    %% bytes, of the links of barrel_p2p at the end
+    datagram := non_neg_integer(),
+    %% what was left out, and why
+    skipped := [string()],
+    %% in the order of the table
+    scenes := [{barrel_p2p_bench_figures:scene(), [barrel_p2p_bench_figures:carrier()]}]
 }.
--type metric() :: atom() | {atom(), Size :: pos_integer(), Senders :: pos_integer()}.
--type samples() :: #{{Carrier :: atom(), metric()} => [number()]}.
 
--define(MIB, 1048576).
-
-%% @doc Prints the table, and writes it and all samples to files in a directory.
--spec write(run(), samples(), file:filename()) -> ok.
-write(#{started := Started} = Run, Samples, Dir) ->
+%% @doc Prints the tables; writes them, the picture and all samples to files in a directory. `Name' is that
+%% of the files, after the release of OTP; empty is the time.
+-spec write(run(), barrel_p2p_bench_figures:samples(), file:filename(), Name :: string()) -> ok.
+write(#{otp := Otp, started := Started} = Run, Samples, Dir, Name) ->
     Table = markdown(Run, Samples),
-    Base = filename:join(Dir, file_name(Started)),
-    ok = file:write_file(Base ++ ".md", Table),
+    Base = filename:join(Dir, "otp" ++ Otp ++ "-" ++ base_name(Name, Started)),
+    ok = file:write_file(Base ++ ".md", unicode:characters_to_binary(Table)),
     ok = file:write_file(Base ++ ".json", [json(document(Run, Samples)), $\n]),
+    ok = file:write_file(Base ++ ".svg", unicode:characters_to_binary(picture(Run, Samples))),
     io:put_chars(["\n", Table, "\n"]),
-    io:format("written to ~ts.md and ~ts.json~n", [Base, Base]).
+    io:format("written to ~ts.md, .json and .svg~n", [Base]).
 
-file_name({{Y, Mo, D}, {H, Mi, S}}) ->
-    lists:flatten(io_lib:format("~4..0b~2..0b~2..0bT~2..0b~2..0b~2..0bZ", [Y, Mo, D, H, Mi, S])).
+base_name("", {{Y, Mo, D}, {H, Mi, S}}) ->
+    lists:flatten(io_lib:format("~4..0b~2..0b~2..0bT~2..0b~2..0b~2..0bZ", [Y, Mo, D, H, Mi, S]));
+base_name(Name, _Started) ->
+    Name.
 
 %%%===================================================================
-%%% The table
+%%% The tables
 %%%===================================================================
 
-%% {Metric, title, unit, how rounds become one figure, divisor, decimals}
-rows() ->
+%% @private
+-spec markdown(run(), barrel_p2p_bench_figures:samples()) -> iolist().
+markdown(#{scenes := Scenes} = Run, Samples) ->
     [
-        {rtt_p50, "round trip, p50", "us", median, 1, 0},
-        {rtt_p99, "round trip, p99", "us", median, 1, 0},
-        {{messages, 16, 1}, "messages of 16 B, 1 sender", "k/s", median, 1000, 0},
-        {{messages, 16, 8}, "messages of 16 B, 8 senders", "k/s", median, 1000, 0},
-        {{messages, 1024, 1}, "messages of 1 KiB, 1 sender", "k/s", median, 1000, 0},
-        {{messages, 1024, 8}, "messages of 1 KiB, 8 senders", "k/s", median, 1000, 0},
-        {{bulk, ?MIB, 1}, "bulk, 1 MiB, 1 sender", "MiB/s", median, 1, 0},
-        {{bulk, ?MIB, 4}, "bulk, 1 MiB, 4 senders", "MiB/s", median, 1, 0},
-        {{bulk, 65536, 1}, "bulk, 64 KiB, 1 sender", "MiB/s", median, 1, 0},
-        {rtt_bulk_p50, "round trip under bulk, p50", "ms", median, 1000, 2},
-        {rtt_bulk_p99, "round trip under bulk, p99", "ms", median, 1000, 2},
-        {rtt_bulk_max, "round trip under bulk, worst of all", "ms", max, 1000, 2},
-        {rtt_bulk_count, "round trips under bulk", "/s", median, 1, 0},
-        {{cpu_per_message, 16, 1}, "processor time, 16 B, 1 sender", "us/message", median, 1, 2},
-        {{cpu_per_gib, ?MIB, 1}, "processor time, 1 MiB, 1 sender", "s/GiB", median, 1, 2},
-        {{cpu_per_gib, ?MIB, 4}, "processor time, 1 MiB, 4 senders", "s/GiB", median, 1, 2},
-        {first_contact, "first contact", "ms", median, 1000, 1}
+        heading(Run),
+        [["\n## ", scene_title(Scene), "\n\n", scene_table(Scene, Carriers, Samples)] || {Scene, Carriers} <- Scenes],
+        legend(),
+        "\n## Targets\n\n",
+        targets_table(Run, Samples)
     ].
 
-markdown(#{carriers := [First | Others] = Carriers} = Run, Samples) ->
+heading(Run) ->
+    #{otp := Otp, kernel := Kernel, processor := Processor, processors := Count, load := Load} = Run,
+    #{rounds := Rounds, run_ms := RunMs, datagram := Datagram, commit := Commit, took_s := Took} = Run,
+    io_lib:format("# barrel_p2p on OTP ~s~n~n", [Otp]) ++
+        table([["", ""] | [
+            [Key, lists:flatten(Value)]
+         || {Key, Value} <- [
+                {"date", time_text(maps:get(started, Run))},
+                {"commit", Commit},
+                {"processor", io_lib:format("~ts, ~p of them", [Processor, Count])},
+                {"kernel", Kernel},
+                {"load at the end", Load},
+                {"rounds", io_lib:format("~b, measurements of ~.1f s", [Rounds, RunMs / 1000])},
+                {"took", io_lib:format("~b s", [Took])},
+                {"datagrams of barrel_p2p on loopback", io_lib:format("~b bytes", [Datagram])}
+            ] ++ [{"not measured", Why} || Why <- maps:get(skipped, Run)]
+        ]], left).
+
+time_text({{Y, Mo, D}, {H, Mi, S}}) ->
+    io_lib:format("~4..0b-~2..0b-~2..0bT~2..0b:~2..0b:~2..0bZ", [Y, Mo, D, H, Mi, S]).
+
+scene_title(loopback) ->
+    "Loopback";
+scene_title({path, Loss}) ->
+    io_lib:format("A path of 20 ms there and back, ~b % lost each way", [Loss]);
+scene_title(fair) ->
+    "Beside one TCP flow: 50 Mbit/s, 20 ms there and back".
+
+scene_table(Scene, [First | Others] = Carriers, Samples) ->
     Head = ["" | [atom_to_list(C) || C <- Carriers]] ++ ["/ " ++ atom_to_list(C) || C <- Others],
-    Body = [row(Row, First, Others, Samples) || Row <- rows()],
+    Body = [
+        Cells
+     || Row <- barrel_p2p_bench_figures:rows(),
+        [_ | Figures] = Cells <- [scene_row(Scene, Row, First, Others, Samples)],
+        lists:any(fun(Cell) -> Cell =/= "-" end, Figures)
+    ],
+    table([Head | Body], right).
+
+scene_row(Scene, #{metric := Metric, title := Title, unit := Unit} = Row, First, Others, Samples) ->
+    [lists:flatten([Title, ", ", Unit])] ++
+        [show(barrel_p2p_bench_figures:figure(Scene, C, Metric, Samples), Row) || C <- [First | Others]] ++
+        [ratio(barrel_p2p_bench_figures:ratio(Scene, First, C, Metric, Samples)) || C <- Others].
+
+show(unknown, _Row) -> "-";
+show(Value, #{divisor := Divisor, decimals := 0}) when Value / Divisor >= 10 -> integer_to_list(round(Value / Divisor));
+show(Value, #{divisor := Divisor, decimals := 0}) -> float_to_list(Value / Divisor, [{decimals, 1}]);
+show(Value, #{divisor := Divisor, decimals := Decimals}) -> float_to_list(Value / Divisor, [{decimals, Decimals}]).
+
+ratio(unknown) -> "-";
+ratio(Ratio) -> float_to_list(Ratio, [{decimals, 2}]).
+
+legend() ->
+    "\nFigures are medians over the rounds. \"/ inet_tcp\" is the first carrier divided by inet_tcp: of times\n"
+    "and costs less than 1 is better, of rates more than 1. docs/performance.md says how each is measured.\n".
+
+targets_table(#{otp := Otp}, Samples) ->
+    Targets = barrel_p2p_bench_targets:judge(list_to_integer(Otp), Samples),
+    Head = ["target", "where", "limit", "figure", "rounds", "verdict"],
+    table([Head | [target_row(Target) || Target <- Targets]], left).
+
+target_row(Target) ->
+    #{name := Name, scene := Scene, carrier := Carrier, other := Other, limit := Limit} = Target,
+    #{figure := Figure, range := Range, verdict := Verdict, metric := Metric} = Target,
+    [
+        Name ++ compared(Carrier, Other),
+        short_scene(Scene),
+        limit(Limit, Other, Metric),
+        ratio(Figure),
+        range(Range),
+        verdict(Verdict)
+    ].
+
+compared(Carrier, none) -> ": " ++ atom_to_list(Carrier);
+compared(Carrier, Other) -> ": " ++ atom_to_list(Carrier) ++ " / " ++ atom_to_list(Other).
+
+short_scene(loopback) -> "loopback";
+short_scene({path, Loss}) -> lists:flatten(io_lib:format("20 ms, ~b %", [Loss])).
+
+limit({How, Limit}, none, Metric) ->
+    #{unit := Unit} = barrel_p2p_bench_figures:row(Metric),
+    lists:flatten([how(How), io_lib:format("~w ", [Limit]), Unit]);
+limit({How, Limit}, _Other, _Metric) ->
+    lists:flatten([how(How), io_lib:format("~w", [Limit])]).
+
+how(at_most) -> "<= ";
+how(at_least) -> ">= ".
+
+range(unknown) -> "";
+range({Least, Most}) -> ratio(Least) ++ " to " ++ ratio(Most).
+
+verdict(met) -> "met";
+verdict(not_met) -> "**not met**";
+verdict(not_measured) -> "not measured".
+
+%% The first line is the head; the first column goes to the left, the others as told.
+table([Head | Body], Side) ->
     Widths = lists:foldl(
         fun(Line, Sofar) -> lists:zipwith(fun(Cell, W) -> max(string:length(Cell), W) end, Line, Sofar) end,
         [3 || _ <- Head],
         [Head | Body]
     ),
-    [
-        heading(Run),
-        line(Head, Widths),
-        rule(Widths),
-        [line(Cells, Widths) || Cells <- Body, lists:any(fun(Cell) -> Cell =/= "-" end, tl(Cells))],
-        legend(First, Others)
-    ].
+    [line(Head, Widths, Side), rule(Widths, Side), [line(Cells, Widths, Side) || Cells <- Body]].
 
-heading(Run) ->
-    #{otp := Otp, system := System, processors := Processors, load := Load} = Run,
-    #{rounds := Rounds, run_ms := RunMs, datagram := Datagram} = Run,
-    io_lib:format(
-        "OTP ~s, ~s, ~p processors, load ~s, two nodes on loopback~n"
-        "rounds: ~b, measurements of ~.1f s; barrel_p2p with datagrams of ~b bytes~n~n",
-        [Otp, System, Processors, Load, Rounds, RunMs / 1000, Datagram]
-    ).
-
-legend(_First, []) ->
-    "\nFigures are medians over the rounds.\n";
-legend(First, Others) ->
-    io_lib:format(
-        "~nFigures are medians over the rounds. \"/ ~s\" is ~s divided by it: of times less than 1 is~n"
-        "better, of rates more than 1. Processor time is that of both nodes, user and system.~n"
-        "Round trips under bulk: 4 processes send 1 MiB each, again and again.~n",
-        [hd(Others), First]
-    ).
-
-row({Metric, Title, Unit, How, Divisor, Decimals}, First, Others, Samples) ->
-    Figure = fun(Carrier) -> figure(How, maps:get({Carrier, Metric}, Samples, [])) end,
-    [Title ++ ", " ++ Unit] ++
-        [show(Figure(C), Divisor, Decimals) || C <- [First | Others]] ++
-        [ratio(Figure(First), Figure(C)) || C <- Others].
-
-show(unknown, _Divisor, _Decimals) -> "-";
-show(Value, Divisor, 0) -> integer_to_list(round(Value / Divisor));
-show(Value, Divisor, Decimals) -> float_to_list(Value / Divisor, [{decimals, Decimals}]).
-
-ratio(A, B) when A =:= unknown; B =:= unknown; B == 0 -> "-";
-ratio(A, B) -> float_to_list(A / B, [{decimals, 2}]).
-
-figure(_How, []) ->
-    unknown;
-figure(max, Values) ->
-    lists:max(Values);
-figure(median, Values) ->
-    Sorted = lists:sort(Values),
-    Half = length(Sorted) div 2,
-    case length(Sorted) rem 2 of
-        1 -> lists:nth(Half + 1, Sorted);
-        0 -> (lists:nth(Half, Sorted) + lists:nth(Half + 1, Sorted)) / 2
-    end.
-
-line([Title | Cells], [Width | Widths]) ->
+line([Title | Cells], [Width | Widths], Side) ->
     [
         "| ", string:pad(Title, Width),
-        [[" | ", string:pad(Cell, W, leading)] || {Cell, W} <- lists:zip(Cells, Widths)],
+        [[" | ", string:pad(Cell, W, padding(Side))] || {Cell, W} <- lists:zip(Cells, Widths)],
         " |\n"
     ].
 
-rule([Width | Widths]) ->
-    ["|", lists:duplicate(Width + 2, $-), [["|", lists:duplicate(W + 1, $-), ":"] || W <- Widths], "|\n"].
+padding(left) -> trailing;
+padding(right) -> leading.
+
+rule([Width | Widths], Side) ->
+    ["|", lists:duplicate(Width + 2, $-), [["|", dashes(W, Side)] || W <- Widths], "|\n"].
+
+dashes(Width, left) -> lists:duplicate(Width + 2, $-);
+dashes(Width, right) -> lists:duplicate(Width + 1, $-) ++ ":".
+
+%%%===================================================================
+%%% The picture
+%%%===================================================================
+
+picture(#{otp := Otp, processor := Processor, commit := Commit, scenes := Scenes} = Run, Samples) ->
+    Heading = io_lib:format("OTP ~s, commit ~s, ~s, ~ts, kernel ~s", [
+        Otp, Commit, time_text(maps:get(started, Run)), Processor, maps:get(kernel, Run)
+    ]),
+    Drawn = [{lists:flatten(scene_title(Scene)), Scene, Carriers} || {Scene, Carriers} <- Scenes, Scene =/= fair],
+    barrel_p2p_bench_svg:draw(lists:flatten(Heading), Drawn, Samples).
 
 %%%===================================================================
 %%% The file for programs
 %%%===================================================================
 
+%% @private
+-spec document(run(), barrel_p2p_bench_figures:samples()) -> term().
 document(Run, Samples) ->
-    #{started := {{Y, Mo, D}, {H, Mi, S}}, carriers := Carriers} = Run,
-    Time = io_lib:format("~4..0b-~2..0b-~2..0bT~2..0b:~2..0b:~2..0bZ", [Y, Mo, D, H, Mi, S]),
+    #{started := Started, processors := Processors, scenes := Scenes, otp := Otp} = Run,
     [
-        {"started", iolist_to_binary(Time)},
-        {"otp", list_to_binary(maps:get(otp, Run))},
-        {"system", list_to_binary(maps:get(system, Run))},
-        {"processors", maps:get(processors, Run)},
-        {"load", maps:get(load, Run)},
+        {"format", 2},
+        {"started", text(time_text(Started))},
+        {"took_s", maps:get(took_s, Run)},
+        {"commit", text(maps:get(commit, Run))},
+        {"otp", text(Otp)},
+        {"kernel", text(maps:get(kernel, Run))},
+        {"processor", text(maps:get(processor, Run))},
+        {"processors", Processors},
+        {"load", text(maps:get(load, Run))},
         {"rounds", maps:get(rounds, Run)},
         {"run_ms", maps:get(run_ms, Run)},
         {"datagram", maps:get(datagram, Run)},
-        {"results", [
-            {atom_to_list(Carrier), [
-                {name(Metric), [
-                    {"unit", list_to_binary(unit(Metric))},
-                    {"figure", figure(how(Metric), Values)},
-                    {"samples", {array, Values}}
-                ]}
-             || {{C, Metric}, Values} <- lists:sort(maps:to_list(Samples)), C =:= Carrier
-            ]}
-         || Carrier <- Carriers
-        ]}
+        {"skipped", {array, [text(Why) || Why <- maps:get(skipped, Run)]}},
+        {"scenes", [{scene_key(Scene), [carrier_document(Scene, C, Samples) || C <- Carriers]} || {Scene, Carriers} <- Scenes]},
+        {"targets", {array, [target_document(T) || T <- barrel_p2p_bench_targets:judge(list_to_integer(Otp), Samples)]}}
     ].
 
-name({Metric, Size, Senders}) -> io_lib:format("~s_~b_x~b", [Metric, Size, Senders]);
+carrier_document(Scene, Carrier, Samples) ->
+    {atom_to_list(Carrier), [
+        {name(Metric), [
+            {"unit", text(RawUnit)},
+            {"figure", barrel_p2p_bench_figures:figure(Scene, Carrier, Metric, Samples)},
+            {"samples", {array, Values}}
+        ]}
+     || #{metric := Metric, raw_unit := RawUnit} <- barrel_p2p_bench_figures:rows(),
+        {ok, Values} <- [maps:find({Scene, Carrier, Metric}, Samples)]
+    ]}.
+
+target_document(Target) ->
+    #{scene := Scene, metric := Metric, carrier := Carrier, other := Other, limit := {How, Limit}} = Target,
+    #{figure := Figure, range := Range, verdict := Verdict} = Target,
+    [
+        {"scene", text(scene_key(Scene))},
+        {"metric", text(name(Metric))},
+        {"carrier", text(atom_to_list(Carrier))},
+        {"other", other(Other)},
+        {atom_to_list(How), Limit},
+        {"figure", Figure},
+        {"range", range_document(Range)},
+        {"verdict", text(atom_to_list(Verdict))}
+    ].
+
+other(none) -> unknown;
+other(Carrier) -> text(atom_to_list(Carrier)).
+
+range_document(unknown) -> unknown;
+range_document({Least, Most}) -> {array, [Least, Most]}.
+
+scene_key({path, Loss}) -> "20ms_loss" ++ integer_to_list(Loss);
+scene_key(Scene) -> atom_to_list(Scene).
+
+name({Metric, Size, Senders}) -> lists:flatten(io_lib:format("~s_~b_x~b", [Metric, Size, Senders]));
 name(Metric) -> atom_to_list(Metric).
 
-%% Of the samples, which are not divided for reading as those of the table are.
-unit({messages, _, _}) -> "1/s";
-unit({cpu_per_message, _, _}) -> "us";
-unit({bulk, _, _}) -> "MiB/s";
-unit({cpu_per_gib, _, _}) -> "s/GiB";
-unit(rtt_bulk_count) -> "1/s";
-unit(_Time) -> "us".
+text(Text) -> unicode:characters_to_binary(Text).
 
-how(rtt_bulk_max) -> max;
-how(_) -> median.
-
-%% Objects are lists of pairs. Names and texts hold nothing that wants escaping.
+%% @private Objects are lists of pairs, arrays are marked, texts are binaries, `unknown' is null.
+-spec json(term()) -> iolist().
 json({array, Values}) -> [$[, lists:join(",", [json(V) || V <- Values]), $]];
-json([{_, _} | _] = Pairs) -> [${, lists:join(",", [[$", K, $", $:, json(V)] || {K, V} <- Pairs]), $}];
+json([{_, _} | _] = Pairs) -> [${, lists:join(",", [[json(text(K)), $:, json(V)] || {K, V} <- Pairs]), $}];
 json([]) -> "{}";
-json(Text) when is_binary(Text) -> [$", Text, $"];
+json(Text) when is_binary(Text) -> [$", [escape(C) || <<C>> <= Text], $"];
 json(Number) when is_integer(Number) -> integer_to_list(Number);
 json(Number) when is_float(Number) -> float_to_list(Number, [{decimals, 4}, compact]);
 json(unknown) -> "null".
+
+escape($") -> "\\\"";
+escape($\\) -> "\\\\";
+escape(C) when C < 32 -> io_lib:format("\\u~4.16.0b", [C]);
+escape(C) -> C.
