@@ -2,7 +2,8 @@
 %%% SPDX-License-Identifier: Apache-2.0
 %%%
 %%% A panic in Rust on a real node: it closes what it served, it is reported, and
-%%% the node goes on. Needs a library with the feature `faults', which it builds.
+%%% the node goes on. Needs a library with the feature `faults', which it builds, unless
+%%% BARREL_P2P_NIF_FAULTS names one.
 -module(faults_SUITE).
 
 -include_lib("common_test/include/ct.hrl").
@@ -30,6 +31,12 @@ suite() ->
     [{timetrap, {minutes, 10}}].
 
 init_per_suite(Config) ->
+    case os:getenv("BARREL_P2P_NIF_FAULTS") of
+        false -> built(Config);
+        Library -> [{library, Library} | Config]
+    end.
+
+built(Config) ->
     Library = filename:join(?config(priv_dir, Config), "barrel_p2p_nif_faults.so"),
     Root = root(),
     case os:cmd("sh " ++ filename:join([Root, "native", "build.sh"]) ++ " --find-cargo >/dev/null 2>&1; echo $?") of
