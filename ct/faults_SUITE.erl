@@ -12,7 +12,8 @@
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([
     a_panic_while_reading_closes_the_channel_and_is_reported/1,
-    a_panic_while_writing_closes_the_channel_and_is_reported/1
+    a_panic_while_writing_closes_the_channel_and_is_reported/1,
+    a_panic_of_a_link_harms_no_other_link/1
 ]).
 %% Run on nodes
 -export([pour/1]).
@@ -24,7 +25,8 @@
 all() ->
     [
         a_panic_while_reading_closes_the_channel_and_is_reported,
-        a_panic_while_writing_closes_the_channel_and_is_reported
+        a_panic_while_writing_closes_the_channel_and_is_reported,
+        a_panic_of_a_link_harms_no_other_link
     ].
 
 suite() ->
@@ -68,25 +70,39 @@ a_panic_while_reading_closes_the_channel_and_is_reported(Config) ->
 a_panic_while_writing_closes_the_channel_and_is_reported(Config) ->
     panics("panic_write", Config).
 
+%% The second stream that a peer opens to the node is the first of its link.
+a_panic_of_a_link_harms_no_other_link(Config) ->
+    Cluster = ?config(cluster, Config),
+    [Sound, Other] = [cluster:start(Cluster, Name, #{}) || Name <- [sound, other]],
+    Faulty = faulty(Config, "panic_link:2"),
+    ok = cluster:connect(Sound, Faulty),
+    ?assertEqual(false, cluster:call(Other, net_kernel, connect_node, [Faulty])),
+    #{level := error} = cluster:await_log(Faulty, fun panicked/1, ?WAIT_MS),
+    ?assertError({no_nodedown, _, _, _}, cluster:await_nodedown(Faulty, Sound, 1)),
+    ?assertEqual(Faulty, cluster:call(Sound, erpc, call, [Faulty, erlang, node, []])),
+    ?assertEqual(pong, cluster:call(Other, net_adm, ping, [Faulty])).
+
 panics(Fault, Config) ->
     Cluster = ?config(cluster, Config),
     Sound = cluster:start(Cluster, sound, #{}),
     Other = cluster:start(Cluster, other, #{}),
-    Faulty = cluster:start(Cluster, faulty, #{
-        os_env => [{"BARREL_P2P_NIF", ?config(library, Config)}, {"BARREL_P2P_FAULT", Fault ++ ":" ++ ?PASSES}]
-    }),
+    Faulty = faulty(Config, Fault ++ ":" ++ ?PASSES),
     ok = cluster:connect(Sound, Faulty),
     _ = cluster:call(Sound, erlang, spawn, [?MODULE, pour, [Faulty]]),
     ?assertEqual(connection_closed, cluster:await_nodedown(Sound, Faulty, ?WAIT_MS)),
     ?assertEqual(connection_closed, cluster:await_nodedown(Faulty, Sound, ?WAIT_MS)),
-    Panicked = fun(#{msg := Message}) ->
-        Text = lists:flatten(io_lib:format("~tp", [Message])),
-        string:find(Text, "panicked") =/= nomatch
-    end,
-    #{level := error} = cluster:await_log(Faulty, Panicked, ?WAIT_MS),
+    #{level := error} = cluster:await_log(Faulty, fun panicked/1, ?WAIT_MS),
     %% it serves others, and the same peer again
     ?assertEqual(pong, cluster:call(Other, net_adm, ping, [Faulty])),
     ?assertEqual(pong, cluster:call(Sound, net_adm, ping, [Faulty])).
+
+faulty(Config, Fault) ->
+    cluster:start(?config(cluster, Config), faulty, #{
+        os_env => [{"BARREL_P2P_NIF", ?config(library, Config)}, {"BARREL_P2P_FAULT", Fault}]
+    }).
+
+panicked(#{msg := Message}) ->
+    string:find(io_lib:format("~tp", [Message]), "panicked") =/= nomatch.
 
 %% Calls, one after the other, so that each is a burst of its own in both directions.
 pour(Node) ->
