@@ -4,7 +4,7 @@
 %%% Nodes come, go and come again: what the others see, and that nothing is left.
 %%%
 %%% Where a case asks whether the end of a node was said or only missed, the idle timeout
-%%% of its nodes is far beyond every deadline here.
+%%% of its nodes is far beyond every deadline here, and they do not listen to ICMP.
 -module(lifecycle_SUITE).
 
 -include_lib("common_test/include/ct.hrl").
@@ -31,8 +31,8 @@
 ]).
 
 -define(WAIT_MS, 15000).
--define(NEVER_IDLE, [{idle_timeout_ms, 600000}]).
--define(SOON_IDLE, [{idle_timeout_ms, 1500}, {keep_alive_ms, 300}]).
+-define(NEVER_IDLE, [{idle_timeout_ms, 600000}, {icmp_hints, false}]).
+-define(SOON_IDLE, [{idle_timeout_ms, 1500}, {keep_alive_ms, 300}, {icmp_hints, false}]).
 
 suite() ->
     [{timetrap, {minutes, 3}}].
@@ -110,16 +110,17 @@ a_dead_link_to_a_restarted_node_is_replaced_at_once(Config) ->
 %%%===================================================================
 
 a_killed_node_is_noticed_within_the_idle_timeout(Config) ->
-    unsaid(Config, ?SOON_IDLE, sigkill).
+    unsaid(Config, ?SOON_IDLE, sigkill, <<"nothing heard for the idle timeout">>).
 
+%% Its host says that nobody has the port any more, and nobody answers a question.
 a_killed_node_is_noticed_with_default_settings(Config) ->
-    unsaid(Config, [], sigkill).
+    unsaid(Config, [], sigkill, <<"closed here: unanswered">>).
 
 %% No handler of the operating system runs, so nobody can say goodbye.
 an_aborted_node_is_noticed_within_the_idle_timeout(Config) ->
-    unsaid(Config, ?SOON_IDLE, {mfa, erlang, halt, [abort]}).
+    unsaid(Config, ?SOON_IDLE, {mfa, erlang, halt, [abort]}, <<"nothing heard for the idle timeout">>).
 
-unsaid(Config, Env, How) ->
+unsaid(Config, Env, How, Reason) ->
     Cluster = ?config(cluster, Config),
     [A, B] = [cluster:start(Cluster, Name, #{env => [{log_level, info} | Env]}) || Name <- [a, b]],
     ok = cluster:connect(A, B),
@@ -127,7 +128,7 @@ unsaid(Config, Env, How) ->
     cluster:stop(B, How),
     ?assertEqual(connection_closed, cluster:await_nodedown(A, B, ?WAIT_MS)),
     ct:pal("~p noticed after ~b ms", [How, now_ms() - Begin]),
-    ?assertEqual(<<"nothing heard for the idle timeout">>, link_down(A)),
+    ?assertEqual(Reason, link_down(A)),
     ?assertEqual([], cluster:call(A, barrel_p2p_node, links, [])).
 
 an_orderly_stop_is_said(Config) ->
