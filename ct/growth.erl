@@ -3,20 +3,23 @@
 %%%
 %%% @doc What a node holds, and whether that has grown.
 %%%
-%%% {@link resources/0} runs on the node that is looked at. {@link none/3} compares with an earlier
+%%% {@link resources/0} runs on the node that is looked at. {@link since/3} compares with an earlier
 %%% answer, taken after a warm-up: the first rounds of anything load code, make atoms and fill pools.
+%%% So does the first look.
 -module(growth).
 
--export([resources/0, none/2, none/3]).
+-export([resources/0, since/2, since/3]).
 
--export_type([resources/0, allowed/0]).
+-export_type([resources/0, allowed/0, grown/0]).
 
 -type resources() :: #{atom() => non_neg_integer()}.
 %% What may be more than before.
 -type allowed() :: #{atom() => non_neg_integer()}.
+-type grown() :: {atom(), Was :: non_neg_integer(), Is :: non_neg_integer()}.
 
 %% Processes, threads and descriptors may take a moment to go.
 -define(SETTLE_MS, 15000).
+-define(PERIOD_MS, 100).
 -define(KIB, 1024).
 -define(MIB, 1024 * 1024).
 
@@ -47,23 +50,28 @@ resident() ->
     {match, [Kib]} = re:run(Status, "VmRSS:\\s+([0-9]+) kB", [{capture, all_but_first, list}]),
     list_to_integer(Kib) * ?KIB.
 
-%% @doc Waits until nothing is more than before.
--spec none(Before :: resources(), Look :: fun(() -> resources())) -> ok.
-none(Before, Look) ->
-    none(Before, Look, #{}).
+%% @doc What is more than before, and stays so.
+-spec since(Before :: resources(), Look :: fun(() -> resources())) -> [grown()].
+since(Before, Look) ->
+    since(Before, Look, #{}).
 
--spec none(Before :: resources(), Look :: fun(() -> resources()), allowed()) -> ok.
-none(Before, Look, Allowed) ->
-    none(Before, Look, maps:merge(allowed(), Allowed), now_ms() + ?SETTLE_MS).
+-spec since(Before :: resources(), Look :: fun(() -> resources()), allowed()) -> [grown()].
+since(Before, Look, Allowed) ->
+    since(Before, Look, maps:merge(allowed(), Allowed), now_ms() + ?SETTLE_MS).
 
-none(Before, Look, Allowed, Deadline) ->
+since(Before, Look, Allowed, Deadline) ->
     Now = Look(),
-    case [{Key, Was, N} || {Key, N} <- maps:to_list(Now), #{Key := Was} <- [Before], N > Was + maps:get(Key, Allowed, 0)] of
-        [] ->
-            ok;
-        Grown ->
-            now_ms() < Deadline orelse error({grown, Grown}),
-            none(Before, Look, Allowed, Deadline)
+    Grown = [
+        {Key, Was, Is}
+     || {Key, Is} <- maps:to_list(Now), #{Key := Was} <- [Before], Is > Was + maps:get(Key, Allowed, 0)
+    ],
+    case Grown =:= [] orelse now_ms() >= Deadline of
+        true ->
+            Grown;
+        false ->
+            receive
+            after ?PERIOD_MS -> since(Before, Look, Allowed, Deadline)
+            end
     end.
 
 allowed() ->
