@@ -37,6 +37,11 @@ pub(crate) struct Forged {
 impl Forged {
     /// As a dialler of that name would say to that node on this connection.
     pub(crate) fn dialler(conn: &quinn::Connection, name: &str, to: &Node) -> Self {
+        Self::dialling(conn, name, to.name().as_str())
+    }
+
+    /// The same, to a node of another process.
+    pub(crate) fn dialling(conn: &quinn::Connection, name: &str, expected: &str) -> Self {
         Self {
             label: *b"barrel_p2p hello",
             version: 1,
@@ -46,7 +51,7 @@ impl Forged {
             incarnation: 1,
             client: 0,
             name: name.into(),
-            expected: to.name().as_str().into(),
+            expected: expected.into(),
         }
     }
 
@@ -126,7 +131,10 @@ impl Raw {
             send.write_all(&framed(hello)).await.unwrap();
             match read_framed(&mut recv).await {
                 Some(answer) => Ok(answer),
-                None => Err(close_code(&conn.closed().await).expect("closed with a code")),
+                None => {
+                    let end = conn.closed().await;
+                    Err(close_code(&end).unwrap_or_else(|| panic!("no code: {end}")))
+                }
             }
         })
     }
