@@ -163,7 +163,7 @@ impl<P: Clone> Path<P> {
     }
 }
 
-fn fields(stats: &Stats) -> [(&'static str, u64); 11] {
+fn fields(stats: &Stats) -> [(&'static str, u64); 13] {
     [
         ("received", stats.received),
         ("delivered", stats.delivered),
@@ -176,6 +176,8 @@ fn fields(stats: &Stats) -> [(&'static str, u64); 11] {
         ("held", stats.held),
         ("bytes", stats.bytes),
         ("largest", stats.largest),
+        ("late_max_us", stats.late_max_us),
+        ("late_mean_us", stats.late_mean_us),
     ]
 }
 

@@ -41,7 +41,7 @@ pub enum Fate {
     Blackout,
 }
 
-/// Counts of packets, but for the last two.
+/// Counts of packets, but for the last four.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Arrived.
@@ -66,6 +66,10 @@ pub struct Stats {
     pub bytes: u64,
     /// Bytes of the largest packet that arrived.
     pub largest: u64,
+    /// Microseconds by which the latest of all left too late: the driver had no processor.
+    pub late_max_us: u64,
+    /// The mean of that over all that left.
+    pub late_mean_us: u64,
 }
 
 /// One direction.
@@ -81,6 +85,8 @@ pub struct Queue<P> {
     waiting: BTreeMap<(Duration, u64), (usize, P)>,
     arrivals: u64,
     held_bytes: usize,
+    /// Of all packets together.
+    late: Duration,
     stats: Stats,
 }
 
@@ -107,6 +113,7 @@ impl<P: Clone> Queue<P> {
             waiting: BTreeMap::new(),
             arrivals: 0,
             held_bytes: 0,
+            late: Duration::ZERO,
             stats: Stats::default(),
         }
     }
@@ -125,6 +132,7 @@ impl<P: Clone> Queue<P> {
     pub fn stats(&self) -> Stats {
         Stats {
             held: self.waiting.len() as u64,
+            late_mean_us: self.late.as_micros() as u64 / self.stats.delivered.max(1),
             ..self.stats
         }
     }
@@ -166,8 +174,11 @@ impl<P: Clone> Queue<P> {
     #[must_use]
     pub fn poll_output(&mut self, now: Duration) -> Option<P> {
         let entry = self.waiting.first_entry().filter(|e| e.key().0 <= now)?;
+        let late = now.saturating_sub(entry.key().0);
         let (size, packet) = entry.remove();
         self.held_bytes -= size;
+        self.late += late;
+        self.stats.late_max_us = self.stats.late_max_us.max(late.as_micros() as u64);
         self.stats.delivered += 1;
         self.stats.bytes += size as u64;
         Some(packet)

@@ -81,7 +81,7 @@ pub struct Tunnel {
 /// A namespace and its device; the device goes first.
 struct Side {
     device: SyncDevice,
-    _namespace: Namespace,
+    namespace: Namespace,
 }
 
 impl Tunnel {
@@ -160,7 +160,7 @@ impl Carrier for Tunnel {
         vec![self.near.device.as_fd(), self.far.device.as_fd()]
     }
 
-    fn receive(&mut self, now: Duration, index: usize) -> bool {
+    fn receive(&mut self, now: Duration, index: usize) -> io::Result<bool> {
         let direction = match index {
             0 => Direction::Forward,
             _ => Direction::Backward,
@@ -169,11 +169,18 @@ impl Carrier for Tunnel {
             Direction::Forward => &self.near,
             Direction::Backward => &self.far,
         };
-        let Ok(count) = side.device.recv(&mut self.buffer) else {
-            return false;
-        };
-        self.enter(now, direction, count);
-        true
+        match side.device.recv(&mut self.buffer) {
+            Ok(count) => self.enter(now, direction, count),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) => {
+                let namespace = &side.namespace.name;
+                return Err(explained(
+                    &error,
+                    format!("the device in {namespace} is gone"),
+                ));
+            }
+        }
+        Ok(true)
     }
 
     fn deliver(&mut self, now: Duration) {
@@ -328,10 +335,7 @@ impl Side {
         let (v4, v6) = (format!("{}/24", address.0), format!("{}/64", address.1));
         namespace.ip(&["addr", "add", &v4, "dev", DEVICE])?;
         namespace.ip(&["addr", "add", &v6, "dev", DEVICE, "nodad"])?;
-        Ok(Self {
-            device,
-            _namespace: namespace,
-        })
+        Ok(Self { device, namespace })
     }
 }
 

@@ -236,20 +236,17 @@ impl Carrier for Relay {
             .collect()
     }
 
-    fn receive(&mut self, now: Duration, index: usize) -> bool {
+    fn receive(&mut self, now: Duration, index: usize) -> io::Result<bool> {
         let received = match index.checked_sub(self.ports.len()) {
             None => self.receive_from_client(now, index),
             Some(nth) => match self.flows.keys().nth(nth).copied() {
                 Some(id) => self.receive_from_target(now, id),
-                None => return false,
+                None => return Ok(false),
             },
         };
-        match received {
-            Ok(()) => true,
-            // an ICMP error about an earlier datagram: the target is not there now
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => true,
-            Err(_) => false,
-        }
+        // Any other error is an ICMP one about an earlier datagram, and told once: the
+        // target is not there now.
+        Ok(!received.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock))
     }
 
     fn deliver(&mut self, now: Duration) {
