@@ -20,3 +20,9 @@ mod stream;
 mod trust;
 
 rustler::init!("barrel_p2p_nif", load = library::on_load);
+
+/// Datagrams are allocated by the I/O thread and freed by schedulers. glibc gives such
+/// memory back to the system and faults it in again, for each burst: up to a seventh
+/// of the processor time of a bulk transfer.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
