@@ -116,7 +116,8 @@
     send_window := pos_integer(),
     receive_window := pos_integer(),
     pull_budget := pos_integer(),
-    max_datagram := pos_integer()
+    max_datagram := pos_integer(),
+    congestion := cubic | bbr
 }.
 -type trusted() :: #{
     name := binary(),

@@ -397,7 +397,8 @@ options(Spec, #{key_dir := KeyDir, cert_dir := CertDir}, Trust, Ports) ->
         send_window => barrel_p2p_config:get(send_window),
         receive_window => barrel_p2p_config:get(receive_window),
         pull_budget => barrel_p2p_config:get(pull_budget),
-        max_datagram => barrel_p2p_config:get(max_datagram)
+        max_datagram => barrel_p2p_config:get(max_datagram),
+        congestion => barrel_p2p_config:get(congestion_control)
     }.
 
 secrets() ->

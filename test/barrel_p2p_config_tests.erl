@@ -60,6 +60,7 @@ good_values_test_() ->
             {discovery_backends, [my_backend, {other, [{x, 1}]}], [my_backend, {other, [{x, 1}]}]},
             {replicated_maps, [{sessions, #{}}], [{sessions, #{}}]},
             {max_datagram, 1200, 1200},
+            {congestion_control, bbr, bbr},
             {metrics_port, 0, 0},
             {log_level, debug, debug},
             {log_level, none, none}
@@ -94,6 +95,7 @@ bad_values_name_key_value_and_what_is_allowed_test_() ->
             {native_threads, 0},
             {send_window, 1},
             {max_datagram, 1199},
+            {congestion_control, reno},
             {max_datagram, 8901},
             {contact_nodes, a@b},
             {contact_nodes, [a]},

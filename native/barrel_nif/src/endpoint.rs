@@ -196,6 +196,7 @@ struct Partial {
     send_window: u64,
     receive_window: u32,
     max_datagram: u16,
+    congestion: Congestion,
     threads: usize,
 }
 
@@ -229,6 +230,7 @@ impl Options {
                 send_window: field(opts, atoms::send_window())?,
                 receive_window,
                 max_datagram: field(opts, atoms::max_datagram())?,
+                congestion: congestion(field(opts, atoms::congestion())?)?,
                 threads: field(opts, atoms::threads())?,
             },
         })
@@ -241,6 +243,16 @@ fn field<'a, T: Decoder<'a>>(opts: Term<'a>, key: Atom) -> NifResult<T> {
 
 fn millis(opts: Term<'_>, key: Atom) -> NifResult<Duration> {
     Ok(Duration::from_millis(field(opts, key)?))
+}
+
+fn congestion(name: Atom) -> NifResult<Congestion> {
+    if name == atoms::cubic() {
+        Ok(Congestion::Cubic)
+    } else if name == atoms::bbr() {
+        Ok(Congestion::Bbr)
+    } else {
+        Err(Error::BadArg)
+    }
 }
 
 fn bind_ip(term: Term<'_>) -> NifResult<Option<std::net::IpAddr>> {
@@ -317,7 +329,7 @@ fn node_open<'a>(env: Env<'a>, opts: Term<'a>) -> NifResult<Term<'a>> {
         send_window: options.config.send_window,
         receive_window: options.config.receive_window,
         max_datagram: options.config.max_datagram,
-        congestion: Congestion::Cubic,
+        congestion: options.config.congestion,
         threads: options.config.threads,
     };
     let endpoint = match Endpoint::start(config, Arc::clone(&shared) as _) {
