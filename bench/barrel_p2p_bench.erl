@@ -35,6 +35,8 @@
 -define(BOOTS, 4).
 %% From the last connection until memory is looked at.
 -define(SETTLE_MS, 2000).
+%% Links that are there before memory is looked at for the first time.
+-define(WARM_LINKS, 4).
 
 -record(plan, {
     carriers :: [atom()],
@@ -44,7 +46,7 @@
     %% before a measurement, and its length
     warm_ms :: pos_integer(),
     run_ms :: pos_integer(),
-    %% the same on a path of 20 ms
+    %% of bulk on a path of 20 ms
     path_warm_ms :: pos_integer(),
     path_run_ms :: pos_integer(),
     %% percentages lost there
@@ -62,9 +64,7 @@
 }).
 %% The same without the BEAM.
 -record(bare, {
-    carrier :: atom(),
     command :: barrel_p2p_bench_bare:command(),
-    options :: [string()],
     listener :: barrel_p2p_bench_bare:listener()
 }).
 
@@ -154,7 +154,7 @@ full() ->
     #plan{
         carriers = [], only = [], bare = none,
         rounds = 3, warm_ms = 400, run_ms = 1500,
-        path_warm_ms = 1500, path_run_ms = 5000, losses = [0, 1, 3],
+        path_warm_ms = 1000, path_run_ms = 4000, losses = [0, 1, 3],
         idle_ms = 20000, links = 50
     }.
 
@@ -184,18 +184,19 @@ scenes(Samples) ->
     ].
 
 carrier_order() ->
-    [barrel_p2p, inet_tcp, inet_tls, barrel_p2p_1452, bare, bare_bbr].
+    [barrel_p2p, barrel_p2p_1452, barrel_p2p_bbr, inet_tcp, inet_tcp_bbr, inet_tls, bare].
 
 %%%===================================================================
 %%% On loopback
 %%%===================================================================
 
 loopback(Plan) ->
-    Pairs = [start_pair(Carrier, loopback_places(), Plan) || Carrier <- Plan#plan.carriers],
-    Alone = idle(idle_cpu_alone, Pairs, Plan),
+    Pairs = [start_pair(Carrier, loopback_places(), "") || Carrier <- Plan#plan.carriers],
+    Whole = [Pair || #pair{carrier = C} = Pair <- Pairs, kinds(C) =:= kinds()],
+    Alone = idle(idle_cpu_alone, Whole, Plan),
     lists:foreach(fun connect/1, Pairs),
-    Connected = idle(idle_cpu, Pairs, Plan),
-    Bare = start_bare(bare, loopback_places(), [], Plan),
+    Connected = idle(idle_cpu, Whole, Plan),
+    Bare = start_bare(loopback_places(), Plan),
     Rounds = [round_of(N, Pairs ++ Bare, Plan) || N <- lists:seq(1, Plan#plan.rounds)],
     Datagram = datagram(Pairs),
     lists:foreach(fun stop/1, Pairs ++ Bare),
@@ -240,11 +241,12 @@ kinds() ->
     ].
 
 kinds(barrel_p2p_1452) -> bulk_kinds();
-kinds(bare) -> bulk_kinds();
+kinds(barrel_p2p_bbr) -> bulk_kinds();
+kinds(bare) -> [rtt, rtt_under_bulk | bulk_kinds()];
 kinds(_Carrier) -> kinds().
 
 bulk_kinds() ->
-    [rtt, {bulk, ?MIB, 1}, {bulk, ?MIB, 4}, {bulk, 65536, 1}, rtt_under_bulk].
+    [{bulk, ?MIB, 1}, {bulk, ?MIB, 4}, {bulk, 65536, 1}].
 
 %% One dot for each measurement.
 measure(Kind, Number, Pair, Plan) ->
@@ -380,10 +382,10 @@ idle_rate(unknown, _, _Ms) -> unknown;
 idle_rate(_, unknown, _Ms) -> unknown;
 idle_rate(Before, After, Ms) -> (After - Before) / 1.0e6 * 60000 / Ms.
 
-%% Links of one node to many others. The first one is not counted: with it comes what all share.
+%% Links of one node to many others. The first ones are not counted: with them comes what all share.
 links(Plan) ->
     say("memory of ~b links: ", [Plan#plan.links]),
-    Carriers = [C || C <- Plan#plan.carriers, C =/= barrel_p2p_1452],
+    Carriers = Plan#plan.carriers -- [barrel_p2p_1452, barrel_p2p_bbr],
     Samples = lists:append([links(Carrier, Plan) || Carrier <- Carriers]) ++ bare_links(Plan),
     say("~n"),
     [{loopback, Carrier, Metric, Value} || {Carrier, Metric, Value} <- Samples].
@@ -391,29 +393,36 @@ links(Plan) ->
 links(Carrier, #plan{links = Count}) ->
     {Place, _} = loopback_places(),
     Hub = barrel_p2p_bench_place:boot(Place, Carrier, "hub", []),
-    [First | Others] = Peers = boot_many(Place, Carrier, Count + 1),
-    join(First, Hub),
-    {Rss0, Vm0} = memory(Hub),
-    lists:foreach(fun(Peer) -> join(Peer, Hub) end, Others),
-    {Rss1, Vm1} = memory(Hub),
+    Peers = boot_many(Place, Carrier, ?WARM_LINKS + Count),
+    {Warm, Counted} = lists:split(?WARM_LINKS, Peers),
+    lists:foreach(fun(Peer) -> join(Peer, Hub) end, Warm),
+    {All0, Vm0} = memory(Hub),
+    lists:foreach(fun(Peer) -> join(Peer, Hub) end, Counted),
+    {All1, Vm1} = memory(Hub),
     Known = barrel_p2p_bench_place:call(Hub, erlang, nodes, [connected], ?PATIENCE_MS),
     lists:foreach(fun barrel_p2p_bench_place:stop/1, [Hub | Peers]),
     say("."),
     case length(Known) of
-        Enough when Enough > Count ->
-            [{Carrier, Metric, Value / Count} || {Metric, Value} <- memory_samples(Rss1 - Rss0, Vm1 - Vm0)];
+        Enough when Enough >= length(Peers) ->
+            [{Carrier, Metric, Value / Count} || {Metric, Value} <- memory_samples(All1 - All0, Vm1 - Vm0)];
         Few ->
-            exit({cannot_measure, "links", Carrier, {connected, Few, of_these, Count + 1}})
+            exit({cannot_measure, "links", Carrier, {connected, Few, of_these, length(Peers)}})
     end.
 
-memory_samples(RssKiB, VmBytes) ->
+memory_samples(AllKiB, VmBytes) ->
     VmKiB = VmBytes / 1024,
-    [{link_rss, RssKiB}, {link_vm, VmKiB}, {link_native, RssKiB - VmKiB}].
+    [{link_memory, AllKiB}, {link_vm, VmKiB}, {link_native, AllKiB - VmKiB}].
 
+%% Twice: what the first collection frees is given back to the system a little later.
 memory(Hub) ->
     pause(?SETTLE_MS),
-    Vm = barrel_p2p_bench_place:call(Hub, barrel_p2p_bench_node, memory, [], ?PATIENCE_MS),
-    {barrel_p2p_bench_usage:rss_kib(barrel_p2p_bench_place:os_pid(Hub)), Vm}.
+    _ = vm_memory(Hub),
+    pause(?SETTLE_MS),
+    Vm = vm_memory(Hub),
+    {barrel_p2p_bench_usage:private_kib(barrel_p2p_bench_place:os_pid(Hub)), Vm}.
+
+vm_memory(Hub) ->
+    barrel_p2p_bench_place:call(Hub, barrel_p2p_bench_node, memory, [], ?PATIENCE_MS).
 
 join(Peer, Hub) ->
     true = barrel_p2p_bench_place:call(
@@ -446,13 +455,13 @@ booted({Pid, Monitor}) ->
 bare_links(#plan{links = Count} = Plan) ->
     lists:append([
         begin
-            #{links := Links, rss_kib_before := Before, rss_kib_after := After} =
+            #{links := Links, kib_before := Before, kib_after := After} =
                 bare(["links", "--count", integer_to_list(Count)], Bare, Plan),
             stop(Bare),
             say("."),
-            [{bare, link_rss, (After - Before) / Links}, {bare, link_native, (After - Before) / Links}]
+            [{bare, link_memory, (After - Before) / Links}, {bare, link_native, (After - Before) / Links}]
         end
-     || Bare <- start_bare(bare, loopback_places(), [], Plan)
+     || Bare <- start_bare(loopback_places(), Plan)
     ]).
 
 %%%===================================================================
@@ -481,70 +490,78 @@ on_paths(fairness, Plan) ->
     say("~n"),
     Samples.
 
-on_path(Loss, #plan{path_warm_ms = Warm, path_run_ms = Run} = Plan) ->
+on_path(Loss, Plan) ->
     say("20 ms, ~b % lost: ", [Loss]),
-    Long = Plan#plan{warm_ms = Warm, run_ms = Run},
     Settings = [{both, delay, 10}, {both, loss, Loss / 100}],
     Samples = barrel_p2p_bench_place:with_path(Settings, fun(Places) ->
-        lists:append([path_samples(start_connected(C, Places, Long), Long) || C <- Plan#plan.carriers, C =/= barrel_p2p_1452]) ++
-            lists:append([path_samples(Bare, Long) || Bare <- path_bare(Places, Plan)])
+        lists:append([path_samples(Carrier, Places, Plan) || Carrier <- path_carriers(Plan)])
     end),
     say("~n"),
     [{{path, Loss}, Carrier, Metric, Value} || {Carrier, Metric, Value} <- Samples].
 
-start_connected(Carrier, Places, Plan) ->
-    Pair = start_pair(Carrier, Places, Plan),
-    connect(Pair),
-    Pair.
+path_carriers(#plan{carriers = Carriers}) ->
+    (Carriers -- [barrel_p2p_1452]) ++
+        [inet_tcp_bbr || lists:member(inet_tcp, Carriers), barrel_p2p_bench_place:tcp_has("bbr")].
 
-path_bare(Places, Plan) ->
-    start_bare(bare, Places, [], Plan) ++ start_bare(bare_bbr, Places, ["--congestion", "bbr"], Plan).
-
-path_samples(Pair, Plan) ->
-    Samples = lists:append([measure(Kind, 1, Pair, Plan) || Kind <- path_kinds(Pair)]),
+path_samples(Carrier, Places, #plan{path_warm_ms = Warm, path_run_ms = Run} = Plan) ->
+    Pair = start_connected(Carrier, Places, ""),
+    Samples = lists:append([measure(Kind, 1, Pair, Plan#plan{warm_ms = Warm}) || Kind <- path_kinds(Carrier)]),
+    Bulk = lists:append([measure(Kind, 1, Pair, Plan#plan{warm_ms = Warm, run_ms = Run}) || Kind <- path_bulk_kinds()]),
     stop(Pair),
-    Samples.
+    Samples ++ Bulk.
 
-%% Bulk in messages of 64 KiB: they are counted when they are complete, and 1 MiB may take seconds.
-path_kinds(#bare{}) -> [{bulk, 65536, 1}, rtt_under_bulk];
-path_kinds(#pair{}) -> [rtt, {messages, 16, 1}, {bulk, 65536, 1}, {rtt_under_bulk, 65536}].
+path_kinds(inet_tcp_bbr) -> [];
+path_kinds(_Carrier) -> [rtt, {messages, 16, 1}].
 
-%% Each in turn and inet_tcp push bulk through the same 50 Mbit/s. Half is fair.
-beside_tcp(#plan{path_warm_ms = Warm, path_run_ms = Run} = Plan) ->
-    Long = Plan#plan{warm_ms = Warm, run_ms = 2 * Run},
-    Settings = [{both, delay, 10}, {both, rate, 50}],
+%% In messages of 64 KiB: they are counted when they are complete, and 1 MiB may take seconds.
+path_bulk_kinds() ->
+    [{bulk, 65536, 1}, {rtt_under_bulk, 65536}].
+
+%% Each in turn and inet_tcp push bulk through the same 50 Mbit/s. Half is fair; how near two inet_tcp
+%% come to it is shown as well.
+beside_tcp(#plan{carriers = Carriers, path_warm_ms = Warm, path_run_ms = Run} = Plan) ->
+    Long = Plan#plan{warm_ms = Warm, run_ms = Run + Run div 2},
+    Settings = [{both, delay, 10}, {both, rate, 50000000}, {both, queue, 262144}],
     barrel_p2p_bench_place:with_path(Settings, fun(Places) ->
-        Beside = [start_connected(C, Places, Long) || C <- [barrel_p2p], lists:member(C, Plan#plan.carriers)],
-        lists:append([share(Pair, Places, Long) || Pair <- Beside ++ path_bare(Places, Plan)])
+        lists:append([
+            share(Carrier, Places, Long)
+         || Carrier <- [barrel_p2p, barrel_p2p_bbr, inet_tcp], lists:member(Carrier, Carriers)
+        ])
     end).
 
-share(Pair, Places, Plan) ->
-    Tcp = start_connected(inet_tcp, Places, Plan),
-    Self = self(),
+share(Carrier, Places, Plan) ->
+    Pair = start_connected(Carrier, Places, ""),
+    Tcp = start_connected(inet_tcp, Places, "tcp_"),
     {Pid, Monitor} = spawn_monitor(fun() -> exit({flow, measure({bulk, 65536, 1}, 1, Tcp, Plan)}) end),
-    Ours = measure({bulk, 65536, 1}, 1, Pair, Plan),
+    [{_, _, Ours} | _] = measure({bulk, 65536, 1}, 1, Pair, Plan),
     Theirs =
         receive
-            {'DOWN', Monitor, process, Pid, {flow, Samples}} -> Samples;
-            {'DOWN', Monitor, process, Pid, Reason} -> exit({Self, Reason})
+            {'DOWN', Monitor, process, Pid, {flow, [{_, _, Rate} | _]}} -> Rate;
+            {'DOWN', Monitor, process, Pid, Reason} -> exit(Reason)
         end,
     stop(Tcp),
     stop(Pair),
-    [{_, _, Mine} | _] = Ours,
-    [{_, _, Other} | _] = Theirs,
-    Carrier = carrier(Pair),
-    [{fair, Carrier, share, 100 * Mine / (Mine + Other)}, {fair, Carrier, {bulk, 65536, 1}, Mine}].
+    [{fair, Carrier, share, share_of(Ours, Theirs)}, {fair, Carrier, {bulk, 65536, 1}, Ours}].
+
+share_of(Ours, Theirs) ->
+    barrel_p2p_bench_figures:per(100 * Ours, Ours + Theirs).
 
 %%%===================================================================
 %%% Pairs
 %%%===================================================================
 
-start_pair(Carrier, {PlaceA, PlaceB}, _Plan) ->
+%% The prefix tells two pairs of one carrier apart.
+start_pair(Carrier, {PlaceA, PlaceB}, Prefix) ->
     #pair{
         carrier = Carrier,
-        a = barrel_p2p_bench_place:boot(PlaceA, Carrier, "a", []),
-        b = barrel_p2p_bench_place:boot(PlaceB, Carrier, "b", [])
+        a = barrel_p2p_bench_place:boot(PlaceA, Carrier, Prefix ++ "a", []),
+        b = barrel_p2p_bench_place:boot(PlaceB, Carrier, Prefix ++ "b", [])
     }.
+
+start_connected(Carrier, Places, Prefix) ->
+    Pair = start_pair(Carrier, Places, Prefix),
+    connect(Pair),
+    Pair.
 
 connect(#pair{carrier = Carrier, b = B} = Pair) ->
     case at_a(Pair, first_contact, [barrel_p2p_bench_place:name(B)]) of
@@ -553,18 +570,14 @@ connect(#pair{carrier = Carrier, b = B} = Pair) ->
     end.
 
 %% A list: there is none where the program is not.
-start_bare(_Carrier, _Places, _Options, #plan{bare = none}) ->
+start_bare(_Places, #plan{bare = none}) ->
     [];
-start_bare(Carrier, {PlaceA, PlaceB}, Options, #plan{bare = Program}) ->
-    Listener = barrel_p2p_bench_bare:listen(
-        barrel_p2p_bench_place:command(PlaceB, Program), barrel_p2p_bench_place:host(PlaceB), Options
-    ),
+start_bare({PlaceA, PlaceB}, #plan{bare = Program}) ->
+    Command = barrel_p2p_bench_place:command(PlaceB, Program),
     [
         #bare{
-            carrier = Carrier,
             command = barrel_p2p_bench_place:command(PlaceA, Program),
-            options = Options,
-            listener = Listener
+            listener = barrel_p2p_bench_bare:listen(Command, barrel_p2p_bench_place:host(PlaceB))
         }
     ].
 
@@ -575,11 +588,11 @@ stop(#bare{listener = Listener}) ->
     barrel_p2p_bench_bare:stop(Listener).
 
 carrier(#pair{carrier = Carrier}) -> Carrier;
-carrier(#bare{carrier = Carrier}) -> Carrier.
+carrier(#bare{}) -> bare.
 
-bare(Arguments, #bare{command = Command, options = Options, listener = Listener}, Plan) ->
+bare(Arguments, #bare{command = Command, listener = Listener}, Plan) ->
     Times = ["--warm-ms", integer_to_list(Plan#plan.warm_ms), "--run-ms", integer_to_list(Plan#plan.run_ms)],
-    barrel_p2p_bench_bare:measure(Command, Arguments ++ Times ++ Options, Listener).
+    barrel_p2p_bench_bare:measure(Command, Arguments ++ Times, Listener).
 
 at_a(#pair{a = A}, Function, Args) -> call(A, Function, Args).
 

@@ -7,7 +7,7 @@
 %%% input does, so it never outlives the one who started it.
 -module(barrel_p2p_bench_bare).
 
--export([listen/3, stop/1, measure/3]).
+-export([listen/2, stop/1, measure/3]).
 %% Internal, exported for tests
 -export([parse/1]).
 
@@ -20,9 +20,9 @@
 -define(PATIENCE_MS, 180000).
 
 %% @doc Starts a listener at an IP address.
--spec listen(command(), Ip :: string(), Options :: [string()]) -> listener().
-listen(Command, Ip, Options) ->
-    Port = start(Command, ["listen", Ip | Options]),
+-spec listen(command(), Ip :: string()) -> listener().
+listen(Command, Ip) ->
+    Port = start(Command, ["listen", Ip]),
     receive
         {Port, {data, {eol, "listening " ++ Address}}} -> #{port => Port, address => Address};
         {Port, Other} -> exit({bare_does_not_listen, Other})

@@ -67,7 +67,7 @@ rows() ->
             time(first_contact, "first contact", "ms", 1000, 1),
             cost(idle_cpu, "idle pair, connected", "ms/min", "ms/min"),
             cost(idle_cpu_alone, "idle pair, not connected", "ms/min", "ms/min"),
-            cost(link_rss, "idle link, all memory", "KiB", "KiB"),
+            cost(link_memory, "idle link, all memory", "KiB", "KiB"),
             cost(link_vm, "idle link, memory of the VM", "KiB", "KiB"),
             cost(link_native, "idle link, native memory", "KiB", "KiB"),
             rate(share, "share beside one TCP flow", "%", 1, "%")

@@ -5,7 +5,7 @@
 %%% network namespaces with a path between them.
 -module(barrel_p2p_bench_place).
 
--export([loopback/0, host/1, command/2, unavailable/0, with_path/2]).
+-export([loopback/0, host/1, command/2, unavailable/0, with_path/2, tcp_has/1]).
 -export([boot/4, stop/1, call/5, name/1, os_pid/1]).
 
 -export_type([place/0, vm/0]).
@@ -20,6 +20,9 @@
 -opaque vm() :: #{peer := pid(), name := node(), os_pid := string()}.
 
 -define(BOOT_MS, 120000).
+%% Of Linux.
+-define(IPPROTO_TCP, 6).
+-define(TCP_CONGESTION, 13).
 
 %%%===================================================================
 %%% Places
@@ -57,7 +60,7 @@ boot(#{host := Host, tag := Tag} = Place, Carrier, Role, Flags) ->
         connection => standard_io,
         wait_boot => ?BOOT_MS,
         args =>
-            carrier_flags(Carrier) ++ Flags ++
+            carrier_flags(Carrier) ++ tcp_flags(Tag, Carrier) ++ Flags ++
             [
                 "-epmd_module", "barrel_p2p_epmd",
                 "-start_epmd", "false",
@@ -75,10 +78,22 @@ boot(#{host := Host, tag := Tag} = Place, Carrier, Role, Flags) ->
 exec({Program, []}) -> Program;
 exec(Command) -> Command.
 
-%% What Ethernet carries, for the one that ends in its number.
+%% `barrel_p2p_1452': datagrams of the size that Ethernet carries.
 carrier_flags(inet_tls) -> ["-proto_dist", "inet_tls", "-ssl_dist_optfile", tls_options()];
 carrier_flags(barrel_p2p_1452) -> ["-proto_dist", "barrel_p2p", "-barrel_p2p", "max_datagram", "1452"];
+carrier_flags(barrel_p2p_bbr) -> ["-proto_dist", "barrel_p2p", "-barrel_p2p", "congestion_control", "bbr"];
+carrier_flags(inet_tcp_bbr) -> ["-proto_dist", "inet_tcp"];
 carrier_flags(Carrier) -> ["-proto_dist", atom_to_list(Carrier)].
+
+%% On a path TCP has the congestion controller that we name, not that of the system, which differs from
+%% one machine to the next.
+tcp_flags("path", inet_tcp_bbr) -> tcp_congestion("bbr");
+tcp_flags("path", Carrier) when Carrier =:= inet_tcp; Carrier =:= inet_tls -> tcp_congestion("cubic");
+tcp_flags(_Tag, _Carrier) -> [].
+
+tcp_congestion(Name) ->
+    Options = lists:flatten(io_lib:format("[{raw,~b,~b,<<\"~s\">>}]", [?IPPROTO_TCP, ?TCP_CONGESTION, Name])),
+    ["-kernel", "inet_dist_connect_options", Options, "inet_dist_listen_options", Options].
 
 -spec stop(vm()) -> ok.
 stop(#{peer := Peer}) ->
@@ -123,9 +138,29 @@ make_tls_options(File) ->
 %% @doc Why there can be no path here.
 -spec unavailable() -> false | {true, string()}.
 unavailable() ->
-    {true, "barrel_impair was not built"}.
+    case os:getenv("BARREL_P2P_IMPAIR") of
+        "" -> {true, "barrel_impair was not built"};
+        _ -> impaired:unavailable(tun)
+    end.
 
-%% @doc Runs a function with the two ends of a path; the path ends with it.
+%% @doc Whether TCP of this system has a congestion controller.
+-spec tcp_has(string()) -> boolean().
+tcp_has(Name) ->
+    case file:read_file("/proc/sys/net/ipv4/tcp_available_congestion_control") of
+        {ok, Text} -> lists:member(Name, string:lexemes(binary_to_list(Text), " \n"));
+        {error, _} -> false
+    end.
+
+%% @doc Runs a function with the two ends of a path; the path ends with it. Packets have 1500 bytes, as
+%% in networks where a way takes so long.
 -spec with_path([impaired:setting()], fun(({place(), place()}) -> Result)) -> Result.
-with_path(_Settings, _Fun) ->
-    error(no_path).
+with_path(Settings, Fun) ->
+    Path = impaired:start(tun, #{mtu => 1500, settings => Settings}),
+    {Near, Far} = impaired:places(Path),
+    Result = Fun({inside(Near), inside(Far)}),
+    ok = impaired:stop(Path),
+    Result.
+
+inside(#{v4 := Host} = Place) ->
+    {Program, Words} = impaired:inside(Place),
+    #{host => Host, enter => [Program | Words], tag => "path"}.

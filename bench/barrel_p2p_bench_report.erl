@@ -91,20 +91,22 @@ scene_title({path, Loss}) ->
 scene_title(fair) ->
     "Beside one TCP flow: 50 Mbit/s, 20 ms there and back".
 
+%% Others of the same make are shown and not divided by.
 scene_table(Scene, [First | Others] = Carriers, Samples) ->
-    Head = ["" | [atom_to_list(C) || C <- Carriers]] ++ ["/ " ++ atom_to_list(C) || C <- Others],
+    Compared = Others -- [barrel_p2p_1452, barrel_p2p_bbr, inet_tcp_bbr],
+    Head = ["" | [atom_to_list(C) || C <- Carriers]] ++ ["/ " ++ atom_to_list(C) || C <- Compared],
     Body = [
         Cells
      || Row <- barrel_p2p_bench_figures:rows(),
-        [_ | Figures] = Cells <- [scene_row(Scene, Row, First, Others, Samples)],
+        [_ | Figures] = Cells <- [scene_row(Scene, Row, Carriers, First, Compared, Samples)],
         lists:any(fun(Cell) -> Cell =/= "-" end, Figures)
     ],
     table([Head | Body], right).
 
-scene_row(Scene, #{metric := Metric, title := Title, unit := Unit} = Row, First, Others, Samples) ->
+scene_row(Scene, #{metric := Metric, title := Title, unit := Unit} = Row, Carriers, First, Compared, Samples) ->
     [lists:flatten([Title, ", ", Unit])] ++
-        [show(barrel_p2p_bench_figures:figure(Scene, C, Metric, Samples), Row) || C <- [First | Others]] ++
-        [ratio(barrel_p2p_bench_figures:ratio(Scene, First, C, Metric, Samples)) || C <- Others].
+        [show(barrel_p2p_bench_figures:figure(Scene, C, Metric, Samples), Row) || C <- Carriers] ++
+        [ratio(barrel_p2p_bench_figures:ratio(Scene, First, C, Metric, Samples)) || C <- Compared].
 
 show(unknown, _Row) -> "-";
 show(Value, #{divisor := Divisor, decimals := 0}) when Value / Divisor >= 10 -> integer_to_list(round(Value / Divisor));

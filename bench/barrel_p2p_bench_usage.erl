@@ -4,7 +4,7 @@
 %%% @doc What operating system processes use, and what machine this is, as Linux tells it.
 -module(barrel_p2p_bench_usage).
 
--export([cpu_micros/1, cpu_nanos/1, rss_kib/1, processor/0, kernel/0, load/0]).
+-export([cpu_micros/1, cpu_nanos/1, private_kib/1, processor/0, kernel/0, load/0]).
 %% Internal, exported for tests
 -export([stat_micros/1, status_kib/1]).
 
@@ -51,9 +51,9 @@ sum(Values) ->
         false -> lists:sum(Values)
     end.
 
-%% @doc Memory of a process that is in RAM.
--spec rss_kib(OsPid :: string()) -> pos_integer() | unknown.
-rss_kib(OsPid) ->
+%% @doc Memory of a process that is in RAM and no part of a file: its own.
+-spec private_kib(OsPid :: string()) -> pos_integer() | unknown.
+private_kib(OsPid) ->
     case file:read_file(proc(OsPid, "status")) of
         {ok, Status} -> status_kib(Status);
         {error, _} -> unknown
@@ -62,7 +62,7 @@ rss_kib(OsPid) ->
 %% @private
 -spec status_kib(binary()) -> pos_integer() | unknown.
 status_kib(Status) ->
-    case re:run(Status, "^VmRSS:\\s+(\\d+) kB", [multiline, {capture, [1], binary}]) of
+    case re:run(Status, "^RssAnon:\\s+(\\d+) kB", [multiline, {capture, [1], binary}]) of
         {match, [KiB]} -> binary_to_integer(KiB);
         nomatch -> unknown
     end.

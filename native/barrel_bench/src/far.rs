@@ -70,7 +70,7 @@ pub(crate) struct Look {
     pub(crate) clock: Duration,
     pub(crate) received: u64,
     pub(crate) cpu_micros: u64,
-    pub(crate) rss_kib: u64,
+    pub(crate) private_kib: u64,
 }
 
 /// Bytes of a [`Look`].
@@ -80,7 +80,7 @@ impl Look {
     fn now(began: Instant, received: &AtomicU64) -> Self {
         Self {
             cpu_micros: usage::cpu_micros(),
-            rss_kib: usage::rss_kib(),
+            private_kib: usage::private_kib(),
             // These two last and together: they make the rate.
             clock: began.elapsed(),
             received: received.load(Ordering::Relaxed),
@@ -89,7 +89,7 @@ impl Look {
 
     fn encode(self) -> Bytes {
         let clock = self.clock.as_nanos() as u64;
-        let words = [clock, self.received, self.cpu_micros, self.rss_kib];
+        let words = [clock, self.received, self.cpu_micros, self.private_kib];
         words.iter().flat_map(|word| word.to_le_bytes()).collect()
     }
 
@@ -100,7 +100,7 @@ impl Look {
             clock: Duration::from_nanos(word(0)),
             received: word(1),
             cpu_micros: word(2),
-            rss_kib: word(3),
+            private_kib: word(3),
         })
     }
 }
@@ -115,7 +115,7 @@ mod tests {
             clock: Duration::from_nanos(1_234_567_890),
             received: u64::MAX,
             cpu_micros: 3,
-            rss_kib: 4,
+            private_kib: 4,
         };
         let bytes = look.encode();
         assert_eq!(bytes.len(), LOOK_SIZE);

@@ -97,8 +97,8 @@ pub(crate) fn links(to: SocketAddr, options: &Options) -> Result<Figures, Failur
     first.node.close();
     Ok(vec![
         ("links", others.len() as u64),
-        ("rss_kib_before", before.rss_kib),
-        ("rss_kib_after", after.rss_kib),
+        ("kib_before", before.private_kib),
+        ("kib_after", after.private_kib),
     ])
 }
 

@@ -10,10 +10,10 @@ pub(crate) fn cpu_micros() -> u64 {
     parse_cpu(&stat).unwrap_or(0)
 }
 
-/// Memory in use that is in RAM, in KiB.
-pub(crate) fn rss_kib() -> u64 {
+/// Memory that is in RAM and no part of a file, in KiB.
+pub(crate) fn private_kib() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    parse_rss(&status).unwrap_or(0)
+    parse_private(&status).unwrap_or(0)
 }
 
 fn parse_cpu(stat: &str) -> Option<u64> {
@@ -25,8 +25,8 @@ fn parse_cpu(stat: &str) -> Option<u64> {
     Some((user + system) * 10_000)
 }
 
-fn parse_rss(status: &str) -> Option<u64> {
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+fn parse_private(status: &str) -> Option<u64> {
+    let line = status.lines().find(|line| line.starts_with("RssAnon:"))?;
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
@@ -43,13 +43,13 @@ mod tests {
 
     #[test]
     fn memory_is_the_part_in_ram() {
-        let status = "Name:\tx\nVmHWM:\t  900 kB\nVmRSS:\t  812 kB\nThreads:\t3\n";
-        assert_eq!(parse_rss(status), Some(812));
-        assert_eq!(parse_rss("Name:\tx\n"), None);
+        let status = "Name:\tx\nVmHWM:\t  900 kB\nRssAnon:\t  812 kB\nThreads:\t3\n";
+        assert_eq!(parse_private(status), Some(812));
+        assert_eq!(parse_private("Name:\tx\n"), None);
     }
 
     #[test]
     fn this_process_uses_something() {
-        assert!(rss_kib() > 0);
+        assert!(private_kib() > 0);
     }
 }
