@@ -104,18 +104,24 @@ fn half_open(address: SocketAddr, count: usize) {
     println!("closed {}", closed.count());
 }
 
-/// Each name and each key once.
+/// Each name and each key once. Only an answer counts as an admission.
 fn names(target: &Target<'_>, name: &str, count: usize) {
     let raw = Raw::new();
-    let mut admitted = 0;
-    for n in 0..count {
-        let Ok(conn) = raw.connect(target.address) else {
-            continue;
-        };
-        let hello = target.hello(&conn, &format!("{name}{n}@attacker"));
-        admitted += usize::from(raw.say(&conn, &hello).is_ok());
-        conn.close(0u32.into(), b"");
-    }
+    let admitted = raw.runtime.block_on(async {
+        let mut admitted = 0;
+        for n in 0..count {
+            let connecting = raw.endpoint.connect(target.address, "barrel-p2p").unwrap();
+            let Ok(conn) = connecting.await else { continue };
+            let hello = target.hello(&conn, &format!("{name}{n}@attacker"));
+            let Ok((mut send, mut recv)) = conn.open_bi().await else {
+                continue;
+            };
+            let _ = send.write_all(&framed(&hello)).await;
+            admitted += usize::from(read_framed(&mut recv).await.is_some());
+            conn.close(0u32.into(), b"");
+        }
+        admitted
+    });
     println!("admitted {admitted}");
     wait_for_the_end();
 }
