@@ -165,7 +165,9 @@ black_hole(Path, [A, B] = Ends) ->
     streams(Ends, fun() ->
         await_mtu(Ends, fun(Mtu) -> Mtu > 8800 end),
         ok = impaired:set(Path, both, mtu, 1500),
+        Begin = erlang:monotonic_time(millisecond),
         await_mtu(Ends, fun(Mtu) -> Mtu =< 1472 end),
+        ct:pal("noticed after ~b ms", [erlang:monotonic_time(millisecond) - Begin]),
         await_more(Ends, 2000)
     end),
     ct:pal("datagrams of ~p bytes afterwards, ~p", [[mtu(A, B), mtu(B, A)], impaired:stats(Path)]),
@@ -288,7 +290,7 @@ await_mtu([A, B], Condition) ->
     [
         await(fun() ->
             %% a stream that has ended says so
-            true = is_integer(call(X, sent, [])),
+            _ = reached(call(X, sent, []), 0),
             Mtu = mtu(X, Y),
             Condition(Mtu) orelse Mtu
         end)
@@ -323,6 +325,8 @@ start_stream(To) ->
     Caller = self(),
     {Pid, Monitor} = spawn_monitor(fun() ->
         true = register(?MODULE, self()),
+        %% it stays to tell how it ended
+        _ = process_flag(trap_exit, true),
         true = monitor_node(To, true),
         Receiver = spawn_link(To, ?MODULE, receive_stream, [self()]),
         Caller ! {self(), started},
@@ -371,7 +375,9 @@ send_stream(Node, Receiver, Next, Come) ->
             Receiver ! {last, Next - 1},
             end_stream(Node, Receiver, Next - 1, From);
         {nodedown, Node} ->
-            exit({nodedown, Node})
+            ended({nodedown, Node});
+        {'EXIT', Receiver, Reason} ->
+            ended(Reason)
     after Wait ->
         Receiver ! {Next, payload(Next)},
         send_stream(Node, Receiver, Next + 1, Come)
@@ -380,10 +386,18 @@ send_stream(Node, Receiver, Next, Come) ->
 end_stream(Node, Receiver, Last, {From, Ref}) ->
     receive
         {Receiver, all, Last} -> From ! {Ref, {all, Last}};
-        {nodedown, Node} -> exit({nodedown, Node})
+        {nodedown, Node} -> From ! {Ref, {stream_ended, {nodedown, Node}}};
+        {'EXIT', Receiver, Reason} -> From ! {Ref, {stream_ended, Reason}}
     end.
 
-%% Linked to the sender: what goes wrong here is the end of both.
+%% Before its time: so it says to whoever asks.
+ended(Reason) ->
+    receive
+        {_Question, {From, Ref}} -> From ! {Ref, {stream_ended, Reason}};
+        _ -> ok
+    end,
+    ended(Reason).
+
 receive_stream(Sender) ->
     receive_stream(Sender, 1).
 
