@@ -24,7 +24,7 @@ test: setup toolchain ## everything: setup, toolchain, lint, cargo, eunit, ct
 prove: setup toolchain build ## the long runs: order, races, restarts, growth, fuzzing
 	@bash tools/prove.sh
 
-bench: setup toolchain build ## round trips, messages and bulk beside inet_tcp and inet_tls
+bench: setup toolchain build ## 12 minutes of measurements beside inet_tcp, inet_tls and bare QUIC
 	@bash bench/run.sh
 
 fuzz: toolchain ## the decoders of what strangers send: 10, 2 and 2 minutes (FUZZ_SECONDS=5 for a smoke run)
