@@ -24,6 +24,7 @@ parts=(
     '*/erts/emulator/test/distribution_SUITE*'
     '*/erts/emulator/test/erts_test_utils.erl'
     '*/lib/common_test/test_server/ts_install_cth.erl'
+    '*/lib/kernel/examples/gen_tcp_dist/src/gen_tcp_dist.erl'
 )
 
 for application in common_test os_mon runtime_tools; do
@@ -88,7 +89,8 @@ ours=$build/conformance/lib/barrel_p2p/ebin
 rm -rf "$work"
 mkdir -p "$work/suite" "$work/tools"
 cp -R "$source"/erts/emulator/test/distribution_SUITE* "$work/suite"
-cp "$source/erts/emulator/test/erts_test_utils.erl" "$source/lib/common_test/test_server/ts_install_cth.erl" "$work/suite"
+cp "$source/erts/emulator/test/erts_test_utils.erl" "$source/lib/common_test/test_server/ts_install_cth.erl" \
+    "$source/lib/kernel/examples/gen_tcp_dist/src/gen_tcp_dist.erl" "$work/suite"
 erlc -W0 -o "$work/suite" "$work"/suite/*.erl
 erlc -W0 -o "$work/suite/distribution_SUITE_data" "$work"/suite/distribution_SUITE_data/*.erl
 erlc -o "$work/tools" "$root"/tools/conformance/*.erl

@@ -4,8 +4,8 @@
 %%% Two runs of OTP's suite side by side, and the verdict. The rows are those of
 %%% {@link conformance_events}.
 %%%
-%%% A failure of the carrier counts, unless no carrier made of processes could
-%%% pass the case, or inet_tcp failed it as well in the same run. A case that ran
+%%% A failure of the carrier counts, unless no carrier made of processes and without
+%%% epmd could pass the case, or inet_tcp failed it as well in the same run. A case that ran
 %%% over inet_tcp only counts as failed: a run that dies must not look well.
 -module(conformance_report).
 
@@ -15,7 +15,10 @@
 -define(ACCEPTABLE, #{
     epmd_module => "answers TCP ports for another carrier",
     no_epmd => "wants a node without epmd not to boot; this carrier needs none",
-    bad_dist_fragments => "closes the controller as a port; this one is a process"
+    bad_dist_fragments => "closes the controller as a port; this one is a process",
+    %% from OTP 27 on
+    async_dist_proc_dctrlr => "starts its nodes with the carrier gen_tcp",
+    creation_selection => "wants the creations that epmd gives out, one after the other"
 }).
 
 %% `-run': the files of both runs, inet_tcp first.
