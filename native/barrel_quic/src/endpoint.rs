@@ -374,6 +374,9 @@ fn begin(
         // A panic is logged; the certificate in use stays.
         tokio::spawn(watched("renewal", renewal.run(config.tls.not_after)));
     }
+    let holder = Arc::clone(&socket);
+    // A panic is logged; what is held back goes with the next transmit then.
+    tokio::spawn(watched("send", async move { holder.send_held().await }));
     if config.icmp_hints {
         // A panic is logged; a dead peer is noticed by the idle timeout then.
         tokio::spawn(watched("hints", hear(socket, Arc::downgrade(&hub))));

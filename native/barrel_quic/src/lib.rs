@@ -17,6 +17,7 @@
 //!     stream    one stream, byte by byte
 //!     doubt    is it still there, when its port is said to be closed
 //!   socket    UDP under quinn      congestion    when it may send
+//!     burst     more datagrams with one call
 //!     errqueue  what ICMP says of datagrams that were sent
 //!     quotes    whether they were sent
 //! hello, identity, keydir, trust, certs, tls, name, lease: what is proven, and
@@ -26,6 +27,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod burst;
 pub mod certs;
 pub mod channel;
 mod congestion;

@@ -1,6 +1,6 @@
 //! The UDP socket under quinn: one per endpoint, for both IP versions.
 //!
-//! It is our own [`AsyncUdpSocket`] for four reasons.
+//! It is our own [`AsyncUdpSocket`] for five reasons.
 //!
 //! * **The segment clamp.** quinn fills up to ten datagrams into one
 //!   segmentation-offload send. Ten datagrams of 8900 bytes exceed what one
@@ -12,6 +12,9 @@
 //!   batch. The kernel never coalesces more than 64 KiB, so the socket claims
 //!   only as many segments as 64 KiB hold at the largest datagram size: 2 MiB
 //!   of buffer instead of 18 MiB.
+//! * **Bursts.** It joins transmits of small datagrams (see [`burst`](crate::burst)):
+//!   a tenth to a sixth less processor time for bulk at 1452 bytes, where a call
+//!   carries ten datagrams else.
 //! * **Closed ports.** It collects what ICMP says of datagrams that were sent
 //!   (see [`errqueue`]), and keeps what is said of one peer from failing the
 //!   send to another.
@@ -35,11 +38,12 @@ use tokio::io::Interest;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
+use crate::burst::{Burst, Joined};
 use crate::errqueue::{self, Report};
 use crate::quotes::Quotes;
 
 /// Largest UDP payload of one send call: 65535 less the IPv4 and UDP headers.
-const MAX_SEND: usize = 65_507;
+pub(crate) const MAX_SEND: usize = 65_507;
 
 /// Socket buffers asked for, bytes. The default of Linux (208 KiB) costs a
 /// fifth of the bulk throughput on loopback.
@@ -190,6 +194,10 @@ pub struct EndpointSocket {
     /// Size of the segments of the latest multi-datagram send.
     segment: AtomicUsize,
     counters: Counters,
+    /// Guards the datagrams held back, and their order.
+    burst: Mutex<Burst>,
+    /// There are some.
+    holding: Notify,
     /// The latest send found the socket full.
     full: AtomicBool,
     /// What reports are believed by; `None` when there are none.
@@ -228,6 +236,8 @@ impl EndpointSocket {
             max_datagram: usize::from(max_datagram),
             segment: AtomicUsize::new(usize::from(max_datagram)),
             counters: Counters::default(),
+            burst: Mutex::default(),
+            holding: Notify::new(),
             full: AtomicBool::new(false),
             quotes: hints.then(Quotes::new),
             reports: Mutex::default(),
@@ -283,6 +293,56 @@ impl EndpointSocket {
     /// Segmentation offload in use: datagrams per send call.
     pub fn gso_segments(&self) -> usize {
         self.state.max_gso_segments()
+    }
+
+    /// Sends a transmit of any size.
+    fn send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let Some(segment) = transmit.segment_size else {
+            return self.send_one(transmit);
+        };
+        self.segment.store(segment, Ordering::Relaxed);
+        if transmit.contents.len() <= MAX_SEND {
+            return self.send_one(transmit);
+        }
+        // The datagram size has just grown. When the socket fills up half way
+        // quinn sends the whole again; the receiver drops the duplicates.
+        for contents in transmit
+            .contents
+            .chunks(segments_that_fit(segment) * segment)
+        {
+            let segment_size = (contents.len() > segment).then_some(segment);
+            self.send_one(&Transmit {
+                destination: transmit.destination,
+                ecn: transmit.ecn,
+                contents,
+                segment_size,
+                src_ip: transmit.src_ip,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Sends what is held back, if anything is.
+    fn send_burst(&self, burst: &mut Burst) -> io::Result<()> {
+        if let Some(transmit) = burst.transmit() {
+            self.send(&transmit)?;
+            burst.clear();
+        }
+        Ok(())
+    }
+
+    /// Sends what was held back and not joined by more. Never ends.
+    pub(crate) async fn send_held(&self) {
+        loop {
+            self.holding.notified().await;
+            // The connection that began the burst may go on with it first.
+            tokio::task::yield_now().await;
+            while self.send_burst(&mut self.burst.lock()).is_err() {
+                if self.writable().await.is_err() {
+                    return; // the runtime ends
+                }
+            }
+        }
     }
 
     fn send_one(&self, transmit: &Transmit<'_>) -> io::Result<()> {
@@ -355,29 +415,25 @@ impl AsyncUdpSocket for EndpointSocket {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        let Some(segment) = transmit.segment_size else {
-            return self.send_one(transmit);
-        };
-        self.segment.store(segment, Ordering::Relaxed);
-        if transmit.contents.len() <= MAX_SEND {
-            return self.send_one(transmit);
+        let mut burst = self.burst.lock();
+        match burst.join(transmit) {
+            Joined::Held => {
+                self.holding.notify_one();
+                Ok(())
+            }
+            Joined::Complete => {
+                if self.send_burst(&mut burst).is_err() {
+                    // It was taken all the same.
+                    self.holding.notify_one();
+                }
+                Ok(())
+            }
+            Joined::Apart => {
+                self.send_burst(&mut burst)?;
+                drop(burst);
+                self.send(transmit)
+            }
         }
-        // The datagram size has just grown. When the socket fills up half way
-        // quinn sends the whole again; the receiver drops the duplicates.
-        for contents in transmit
-            .contents
-            .chunks(segments_that_fit(segment) * segment)
-        {
-            let segment_size = (contents.len() > segment).then_some(segment);
-            self.send_one(&Transmit {
-                destination: transmit.destination,
-                ecn: transmit.ecn,
-                contents,
-                segment_size,
-                src_ip: transmit.src_ip,
-            })?;
-        }
-        Ok(())
     }
 
     fn poll_recv(
@@ -494,6 +550,48 @@ mod tests {
                 .to_string()
                 .ends_with(&format!("nor port {}", range[0]))
         );
+    }
+
+    #[tokio::test]
+    async fn datagrams_held_back_arrive_in_order_whatever_follows() {
+        let receiver = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        receiver
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
+        let bound = bind(Some(Ipv4Addr::LOCALHOST.into()), &[0]).unwrap();
+        let socket = Arc::new(EndpointSocket::new(bound, 8900, true).unwrap());
+        if socket.gso_segments() < 2 {
+            return; // no offload here: quinn never joins datagrams
+        }
+        let holder = Arc::clone(&socket);
+        let held = tokio::spawn(async move { holder.send_held().await });
+        socket.io.writable().await.unwrap();
+        let contents: Vec<u8> = (0..10 * 1200).map(|n| (n / 1200) as u8).collect();
+        // Full ones alone; full ones and a short one; many full ones.
+        for lengths in [&[12_000][..], &[12_000, 12_000, 3_700], &[12_000; 7]] {
+            for len in lengths {
+                let transmit = Transmit {
+                    destination: receiver.local_addr().unwrap(),
+                    ecn: None,
+                    contents: &contents[..*len],
+                    segment_size: Some(1200),
+                    src_ip: None,
+                };
+                socket.try_send(&transmit).unwrap();
+            }
+            // Their turn to be sent.
+            for _ in 0..3 {
+                tokio::task::yield_now().await;
+            }
+            let mut datagram = [0; 2000];
+            for len in lengths {
+                for (n, part) in contents[..*len].chunks(1200).enumerate() {
+                    let got = receiver.recv(&mut datagram).unwrap();
+                    assert_eq!((got, usize::from(datagram[0])), (part.len(), n));
+                }
+            }
+        }
+        held.abort();
     }
 
     #[tokio::test]
