@@ -375,6 +375,8 @@ emulator(Place) ->
 
 -define(UDP_PORT, 7).
 -define(TCP_PORT, 9).
+%% The number: a small system has no file with the names of the protocols.
+-define(ICMP, 1).
 
 %% Echoes datagrams, with the address they came from; answers the digest of what comes over TCP.
 serve() ->
@@ -432,7 +434,7 @@ tcp_transfer(To, Size) ->
     ok.
 
 icmp_echo(To) ->
-    {ok, Socket} = socket:open(inet, raw, icmp),
+    {ok, Socket} = socket:open(inet, raw, ?ICMP),
     Echo = <<8, 0, 0:16, 1:16, 1:16, "echo">>,
     Sum = lists:sum([W || <<W:16>> <= Echo]),
     Folded = (Sum band 16#ffff) + (Sum bsr 16),
