@@ -48,8 +48,15 @@ all() ->
 suite() ->
     [{timetrap, {minutes, 3}}].
 
-%% The build is that of the Rust tests, of which the attacker is a part.
+%% The build is that of the Rust tests, of which the attacker is a part, unless
+%% BARREL_P2P_ATTACKER names a built one.
 init_per_suite(Config) ->
+    case os:getenv("BARREL_P2P_ATTACKER") of
+        false -> built(Config);
+        Attacker -> [{attacker, Attacker} | Config]
+    end.
+
+built(Config) ->
     Root = elsewhere:source_root(),
     case elsewhere:command(["sh", filename:join([Root, "native", "build.sh"]), "--find-cargo"], []) of
         {0, Found} ->

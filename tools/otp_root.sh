@@ -133,19 +133,24 @@ mount_all
 # What some suites build for themselves: there is no Rust in the root.
 extras=""
 build_extras() {
-    local cargo
+    local cargo target
     if ! cargo=$(sh "$root/native/build.sh" --find-cargo); then
-        echo "otp_root: without Rust the cases that need barrel_impair or the feature faults are skipped" >&2
+        echo "otp_root: without Rust the cases that need programs of ours are skipped" >&2
         return
     fi
-    (cd "$root" && PATH=$(dirname -- "$cargo"):$PATH "$cargo" build --quiet --release --locked --package barrel_impair)
-    cp "$(cd "$root" && realpath -- "${CARGO_TARGET_DIR:-target}")/release/barrel_impair" "$chroot/tmp/barrel_impair"
+    target=$(cd "$root" && realpath -m -- "${CARGO_TARGET_DIR:-target}")
     (
+        cd "$root"
         unset BARREL_P2P_PREBUILT
+        PATH=$(dirname -- "$cargo"):$PATH
+        cargo build --quiet --release --locked --package barrel_impair
+        cargo build --quiet --locked --workspace --all-features --example attack
         BARREL_P2P_FEATURES=faults BARREL_P2P_TARGET_DIR=$root/target/faults \
-            BARREL_P2P_NIF_OUT=$chroot/tmp/barrel_p2p_nif_faults.so sh "$root/native/build.sh"
+            BARREL_P2P_NIF_OUT=$chroot/tmp/barrel_p2p_nif_faults.so sh native/build.sh
     )
-    extras="BARREL_P2P_IMPAIR=/tmp/barrel_impair BARREL_P2P_NIF_FAULTS=/tmp/barrel_p2p_nif_faults.so"
+    cp "$target/release/barrel_impair" "$target/debug/examples/attack" "$chroot/tmp"
+    extras="BARREL_P2P_IMPAIR=/tmp/barrel_impair BARREL_P2P_ATTACKER=/tmp/attack
+BARREL_P2P_NIF_FAULTS=/tmp/barrel_p2p_nif_faults.so"
 }
 
 run() {
