@@ -12,8 +12,8 @@
 
 -export_type([scene/0, carrier/0, metric/0, samples/0, row/0, sample/0]).
 
-%% `loopback', or the percentage that is lost on a path of 20 ms.
--type scene() :: loopback | {path, LossPercent :: non_neg_integer()}.
+%% `loopback', the percentage that is lost on a path of 20 ms, or beside one TCP flow.
+-type scene() :: loopback | {path, LossPercent :: non_neg_integer()} | fair.
 -type carrier() :: atom().
 -type metric() :: atom() | {atom(), Size :: pos_integer(), Senders :: pos_integer()}.
 -type sample() :: {scene(), carrier(), metric(), number() | unknown}.

@@ -6,7 +6,7 @@
 -module(barrel_p2p_bench_place).
 
 -export([loopback/0, host/1, command/2, unavailable/0, with_path/2, tcp_has/1]).
--export([boot/4, stop/1, call/5, name/1, os_pid/1]).
+-export([boot/4, stop/1, kill/1, call/5, name/1, os_pid/1]).
 
 -export_type([place/0, vm/0]).
 
@@ -99,6 +99,15 @@ tcp_congestion(Name) ->
 stop(#{peer := Peer}) ->
     peer:stop(Peer).
 
+%% @doc Ends one that may not be able to end itself, because it waits for its connections.
+-spec kill(vm()) -> ok.
+kill(#{peer := Peer, os_pid := OsPid}) ->
+    Monitor = erlang:monitor(process, Peer),
+    _ = os:cmd("kill -9 " ++ OsPid),
+    receive
+        {'DOWN', Monitor, process, Peer, _} -> ok
+    end.
+
 -spec call(vm(), module(), Function :: atom(), Args :: [term()], timeout()) -> term().
 call(#{peer := Peer}, Module, Function, Args, Timeout) ->
     peer:call(Peer, Module, Function, Args, Timeout).
@@ -121,7 +130,9 @@ tls_options() ->
     File.
 
 make_tls_options(File) ->
-    #{cert := Cert, key := Key} = public_key:pkix_test_root_cert("barrel_p2p bench", [{key, {namedCurve, secp256r1}}]),
+    #{cert := Cert, key := Key} = public_key:pkix_test_root_cert("barrel_p2p bench", [
+        {key, {namedCurve, secp256r1}}, {digest, sha256}
+    ]),
     Pem = filename:absname("tls.pem"),
     ok = file:write_file(Pem, public_key:pem_encode([
         {'Certificate', Cert, not_encrypted},

@@ -6,7 +6,7 @@
 %%% docs/performance.md describes the file for programs.
 -module(barrel_p2p_bench_report).
 
--export([write/4]).
+-export([write/4, scene_title/1]).
 %% Internal, exported for tests
 -export([markdown/2, json/1, document/2]).
 
@@ -84,10 +84,12 @@ heading(Run) ->
 time_text({{Y, Mo, D}, {H, Mi, S}}) ->
     io_lib:format("~4..0b-~2..0b-~2..0bT~2..0b:~2..0b:~2..0bZ", [Y, Mo, D, H, Mi, S]).
 
+%% @doc What a scene is called.
+-spec scene_title(barrel_p2p_bench_figures:scene()) -> string().
 scene_title(loopback) ->
     "Loopback";
 scene_title({path, Loss}) ->
-    io_lib:format("A path of 20 ms there and back, ~b % lost each way", [Loss]);
+    lists:flatten(io_lib:format("A path of 20 ms there and back, ~b % lost each way", [Loss]));
 scene_title(fair) ->
     "Beside one TCP flow: 50 Mbit/s, 20 ms there and back".
 
@@ -217,7 +219,10 @@ document(Run, Samples) ->
         {"run_ms", maps:get(run_ms, Run)},
         {"datagram", maps:get(datagram, Run)},
         {"skipped", {array, [text(Why) || Why <- maps:get(skipped, Run)]}},
-        {"scenes", [{scene_key(Scene), [carrier_document(Scene, C, Samples) || C <- Carriers]} || {Scene, Carriers} <- Scenes]},
+        {"scenes", [
+            {scene_key(Scene), [carrier_document(Scene, C, Samples) || C <- Carriers]}
+         || {Scene, Carriers} <- Scenes
+        ]},
         {"targets", {array, [target_document(T) || T <- barrel_p2p_bench_targets:judge(list_to_integer(Otp), Samples)]}}
     ].
 

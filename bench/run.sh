@@ -109,7 +109,7 @@ if [ -n "$otp" ]; then
         CARRIERS="$carriers" NAME="$name" OUT=/tmp/barrel_p2p_bench/out BARREL_P2P_COMMIT="$commit" \
         BARREL_P2P_BARE="$(there "$bare")" BARREL_P2P_IMPAIR="$(there "$impair")" \
         sh -c 'rebar3 compile && bash bench/run.sh' || status=$?
-    if [ -d "$programs/out" ]; then cp "$programs/out"/* "$out/"; fi
+    if [ "$status" -eq 0 ]; then cp "$programs/out"/* "$out/"; fi
     rm -rf "$programs"
     [ "$status" -ne 0 ] || echo "and copied to $out"
     exit "$status"
