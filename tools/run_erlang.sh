@@ -77,13 +77,16 @@ cleanup() {
         # Together with what bash says of a job that was killed.
         { kill -9 "$controller" && wait "$controller"; } 2>/dev/null || true
     fi
-    # Twice, because a process may have started another one meanwhile.
-    for _ in 1 2; do
-        left=$(ours)
-        # shellcheck disable=SC2086 # a list of numbers
-        [ -z "$left" ] || kill -9 $left 2>/dev/null || true
-    done
-    none_left || true
+    # Without the controller the others end by themselves, and remove what they made. Who does not is
+    # ended, twice, because a process may have started another one meanwhile.
+    if ! none_left; then
+        for _ in 1 2; do
+            left=$(ours)
+            # shellcheck disable=SC2086 # a list of numbers
+            [ -z "$left" ] || kill -9 $left 2>/dev/null || true
+        done
+        none_left || true
+    fi
     cd /
     rm -rf "$tmp"
     if [ -n "$left" ] || [ -e "$tmp" ]; then
