@@ -196,7 +196,7 @@ scenes(Samples) ->
     ].
 
 carrier_order() ->
-    [barrel_p2p, barrel_p2p_1452, barrel_p2p_bbr, inet_tcp, inet_tcp_bbr, inet_tls, bare].
+    [barrel_p2p, barrel_p2p_1452, barrel_p2p_cubic, barrel_p2p_bbr, inet_tcp, inet_tcp_bbr, inet_tls, bare].
 
 %%%===================================================================
 %%% On loopback
@@ -254,6 +254,8 @@ kinds() ->
 
 kinds(barrel_p2p_1452) -> bulk_kinds();
 kinds(barrel_p2p_bbr) -> bulk_kinds();
+%% Without loss it is what the default is.
+kinds(barrel_p2p_cubic) -> [];
 kinds(bare) -> [rtt, rtt_under_bulk | bulk_kinds()];
 kinds(_Carrier) -> kinds().
 
@@ -397,7 +399,7 @@ idle_rate(Before, After, Ms) -> (After - Before) / 1.0e6 * 60000 / Ms.
 %% Links of one node to many others. The first ones are not counted: with them comes what all share.
 links(Plan) ->
     say("memory of ~b links: ", [Plan#plan.links]),
-    Carriers = Plan#plan.carriers -- [barrel_p2p_1452, barrel_p2p_bbr],
+    Carriers = Plan#plan.carriers -- [barrel_p2p_1452, barrel_p2p_cubic, barrel_p2p_bbr],
     Samples = lists:append([links(Carrier, Plan) || Carrier <- Carriers]) ++ bare_links(Plan),
     say("~n"),
     [{loopback, Carrier, Metric, Value} || {Carrier, Metric, Value} <- Samples ++ native(Samples)].
@@ -533,7 +535,7 @@ measure_each([{Kind, Plan} | Kinds], #pair{carrier = Carrier} = Pair) ->
     try measure(Kind, 1, Pair, Plan) of
         Samples -> Samples ++ measure_each(Kinds, Pair)
     catch
-        exit:{cannot_measure, _, _, _} when Carrier =/= barrel_p2p, Carrier =/= barrel_p2p_bbr ->
+        exit:{cannot_measure, _, _, _} when Carrier =/= barrel_p2p, Carrier =/= barrel_p2p_cubic, Carrier =/= barrel_p2p_bbr ->
             say("x"),
             kill(Pair),
             [{Carrier, stuck, lists:flatten(io_lib:format("~w on ~w: it got stuck", [Kind, Carrier]))}]
@@ -554,7 +556,7 @@ beside_tcp(#plan{carriers = Carriers, path_warm_ms = Warm, path_run_ms = Run} = 
     barrel_p2p_bench_place:with_path(Settings, fun(Places) ->
         lists:append([
             share(Carrier, Places, Long)
-         || Carrier <- [barrel_p2p, barrel_p2p_bbr, inet_tcp], lists:member(Carrier, Carriers)
+         || Carrier <- [barrel_p2p, barrel_p2p_cubic, barrel_p2p_bbr, inet_tcp], lists:member(Carrier, Carriers)
         ])
     end).
 

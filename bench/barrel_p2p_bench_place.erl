@@ -81,6 +81,7 @@ exec(Command) -> Command.
 %% `barrel_p2p_1452': datagrams of the size that Ethernet carries.
 carrier_flags(inet_tls) -> ["-proto_dist", "inet_tls", "-ssl_dist_optfile", tls_options()];
 carrier_flags(barrel_p2p_1452) -> ["-proto_dist", "barrel_p2p", "-barrel_p2p", "max_datagram", "1452"];
+carrier_flags(barrel_p2p_cubic) -> ["-proto_dist", "barrel_p2p", "-barrel_p2p", "congestion_control", "cubic"];
 carrier_flags(barrel_p2p_bbr) -> ["-proto_dist", "barrel_p2p", "-barrel_p2p", "congestion_control", "bbr"];
 carrier_flags(inet_tcp_bbr) -> ["-proto_dist", "inet_tcp"];
 carrier_flags(Carrier) -> ["-proto_dist", atom_to_list(Carrier)].

@@ -95,7 +95,7 @@ scene_title(fair) ->
 
 %% Others of the same make are shown and not divided by.
 scene_table(Scene, [First | Others] = Carriers, Samples) ->
-    Compared = Others -- [barrel_p2p_1452, barrel_p2p_bbr, inet_tcp_bbr],
+    Compared = Others -- [barrel_p2p_1452, barrel_p2p_cubic, barrel_p2p_bbr, inet_tcp_bbr],
     Head = ["" | [atom_to_list(C) || C <- Carriers]] ++ ["/ " ++ atom_to_list(C) || C <- Compared],
     Body = [
         Cells

@@ -14,7 +14,7 @@
 #   --otp 27|29                       in the root that tools/otp_root.sh makes (needs root)
 #   --otp-erl PATH     ERL=PATH       the erl of another OTP
 #   --carriers A,B     CARRIERS=A,B   some of barrel_p2p,inet_tcp,inet_tls,barrel_p2p_1452,
-#                                     barrel_p2p_bbr
+#                                     barrel_p2p_cubic,barrel_p2p_bbr
 #   --only A,B         ONLY=A,B       some of rtt,messages,bulk,rtt_under_bulk,first_contact,
 #                                     idle,links,path,fairness
 #   --out DIR          OUT=DIR        where the results go, else bench/out
@@ -46,7 +46,7 @@ usage() {
 }
 
 quick=${QUICK:-} rounds=${ROUNDS:-} erl=${ERL:-erl} only=${ONLY:-} out=${OUT:-$here/out} name=${NAME:-}
-carriers=${CARRIERS:-barrel_p2p,inet_tcp,inet_tls,barrel_p2p_1452,barrel_p2p_bbr} otp=""
+carriers=${CARRIERS:-barrel_p2p,inet_tcp,inet_tls,barrel_p2p_1452,barrel_p2p_cubic,barrel_p2p_bbr} otp=""
 while [ $# -gt 0 ]; do
     case "$1" in
         --quick) quick=1 ;;

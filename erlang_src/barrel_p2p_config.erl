@@ -93,7 +93,7 @@ schema() ->
         %% 8900 are the jumbo frames of data-centre networks, less the headers. QUIC promises
         %% its peers 1200.
         {max_datagram, {integer, 1200, 8900}, 8900, "largest datagram, bytes of UDP payload; discovery finds what fits"},
-        {congestion_control, {one_of, [cubic, bbr]}, cubic, "how the sending rate of a link is found"},
+        {congestion_control, {one_of, [patient, cubic, bbr]}, patient, "how the sending rate of a link is found"},
         {migration_enabled, boolean, true, "links may move to another address"},
         %% Membership
         {contact_nodes, contacts, [], "nodes joined at start, and again whenever alone"},

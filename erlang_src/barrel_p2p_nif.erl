@@ -117,7 +117,7 @@
     receive_window := pos_integer(),
     pull_budget := pos_integer(),
     max_datagram := pos_integer(),
-    congestion := cubic | bbr
+    congestion := patient | cubic | bbr
 }.
 -type trusted() :: #{
     name := binary(),

@@ -37,7 +37,7 @@ impl Default for Options {
             run: Duration::from_millis(1500),
             count: 50,
             max_datagram: 8900,
-            congestion: Congestion::Cubic,
+            congestion: Congestion::Patient,
         }
     }
 }
@@ -89,6 +89,7 @@ fn at_least_one(text: &str, what: &str) -> Result<usize, String> {
 
 fn congestion(text: &str) -> Result<Congestion, String> {
     match text {
+        "patient" => Ok(Congestion::Patient),
         "cubic" => Ok(Congestion::Cubic),
         "bbr" => Ok(Congestion::Bbr),
         other => Err(format!("no such congestion controller: {other}")),

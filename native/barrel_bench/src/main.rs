@@ -19,7 +19,7 @@
 //! --run-ms N           its length (1500)
 //! --count N            links (50)
 //! --max-datagram N     bytes of UDP payload (8900)
-//! --congestion NAME    cubic or bbr (cubic)
+//! --congestion NAME    patient, cubic or bbr (patient)
 //! ```
 //!
 //! A measurement prints one line: its name, then `key=value`, all integers.

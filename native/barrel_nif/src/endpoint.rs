@@ -246,7 +246,9 @@ fn millis(opts: Term<'_>, key: Atom) -> NifResult<Duration> {
 }
 
 fn congestion(name: Atom) -> NifResult<Congestion> {
-    if name == atoms::cubic() {
+    if name == atoms::patient() {
+        Ok(Congestion::Patient)
+    } else if name == atoms::cubic() {
         Ok(Congestion::Cubic)
     } else if name == atoms::bbr() {
         Ok(Congestion::Bbr)

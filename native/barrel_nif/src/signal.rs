@@ -23,7 +23,7 @@ pub(crate) mod atoms {
         streams, draining, rtt_us, mtu, cwnd, sent_bytes, received_bytes, sent_packets, lost_packets, doubts,
         key_dir, cert_dir, trust, ip, ports, listen, owner, secrets, handshake_timeout_ms, keep_alive_ms,
         idle_timeout_ms, icmp_hints, threads, send_window, receive_window, pull_budget, max_datagram,
-        congestion, cubic, bbr,
+        congestion, patient, cubic, bbr,
         addresses, timeout_ms, small_buffer, links, fingerprint, added_at,
         input, output, both, tofu, strict, off, new, replace,
         // log levels

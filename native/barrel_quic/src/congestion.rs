@@ -1,4 +1,4 @@
-//! Congestion control: Cubic or BBR, with a way out for the last packet.
+//! Congestion control: Cubic, patient or not, or BBR, with a way out for the last packet.
 //!
 //! quinn-proto 0.11.19 holds CONNECTION_CLOSE back like data: while the window
 //! is full, or kept by the pacer, a closed connection stays silent, and since it
@@ -22,6 +22,8 @@ use quinn::congestion::{BbrConfig, Controller, ControllerFactory, ControllerMetr
 use quinn::{Connection, VarInt};
 use quinn_proto::RttEstimator;
 
+use crate::patience::Patient;
+
 /// First window: a probe and three datagrams of 8900 bytes. On a path of 1452
 /// bytes these are 24 packets; RFC 9002 section 7.2 recommends 10, servers of
 /// the web use 32 and more.
@@ -30,8 +32,11 @@ const INITIAL_WINDOW: u64 = 4 * 8900;
 /// How the sending rate of a link is found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Congestion {
-    /// RFC 9438, as in most TCP stacks: a loss makes it slower.
+    /// Cubic, but only a loss that comes with a queue makes it slower; see
+    /// [`patience`](crate::patience).
     #[default]
+    Patient,
+    /// RFC 9438, as in most TCP stacks: each loss makes it slower.
     Cubic,
     /// BBR version 1: follows the measured rate, whatever is lost. quinn calls its
     /// implementation experimental.
@@ -47,12 +52,15 @@ pub(crate) fn close(conn: &Connection, code: VarInt, reason: &[u8]) {
 }
 
 /// Makes the controller of each path.
-pub(crate) struct Factory(Arc<dyn ControllerFactory + Send + Sync>);
+pub(crate) struct Factory {
+    controllers: Arc<dyn ControllerFactory + Send + Sync>,
+    patient: bool,
+}
 
 impl Factory {
     pub(crate) fn new(congestion: Congestion) -> Self {
-        Self(match congestion {
-            Congestion::Cubic => {
+        let controllers: Arc<dyn ControllerFactory + Send + Sync> = match congestion {
+            Congestion::Patient | Congestion::Cubic => {
                 let mut cubic = CubicConfig::default();
                 cubic.initial_window(INITIAL_WINDOW);
                 Arc::new(cubic)
@@ -62,14 +70,23 @@ impl Factory {
                 bbr.initial_window(INITIAL_WINDOW);
                 Arc::new(bbr)
             }
-        })
+        };
+        Self {
+            controllers,
+            patient: congestion == Congestion::Patient,
+        }
     }
 }
 
 impl ControllerFactory for Factory {
     fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
+        let inner = Arc::clone(&self.controllers).build(now, current_mtu);
         Box::new(Gate {
-            inner: Arc::clone(&self.0).build(now, current_mtu),
+            inner: if self.patient {
+                Box::new(Patient::new(inner, current_mtu))
+            } else {
+                inner
+            },
             open: Arc::default(),
         })
     }
@@ -158,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_window_that_is_opened_is_open_in_every_copy() {
-        for congestion in [Congestion::Cubic, Congestion::Bbr] {
+        for congestion in [Congestion::Patient, Congestion::Cubic, Congestion::Bbr] {
             opened_in_every_copy(congestion);
         }
     }

@@ -17,6 +17,7 @@
 //!     stream    one stream, byte by byte
 //!     doubt    is it still there, when its port is said to be closed
 //!   socket    UDP under quinn      congestion    when it may send
+//!     patience   what a loss means
 //!     burst     more datagrams with one call
 //!     errqueue  what ICMP says of datagrams that were sent
 //!     quotes    whether they were sent
@@ -51,6 +52,7 @@ pub mod lease;
 mod link;
 pub mod links;
 pub mod name;
+mod patience;
 mod probe;
 mod quotes;
 pub mod repeats;

@@ -333,7 +333,7 @@ impl Plan {
             send_window: 4 << 20,
             receive_window: self.receive_window,
             max_datagram: 8900,
-            congestion: Congestion::Cubic,
+            congestion: Congestion::Patient,
             threads: self.threads,
         };
         let endpoint = Endpoint::start(config, Arc::clone(&recorder) as _)?;
