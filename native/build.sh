@@ -134,9 +134,14 @@ case "$(uname -s)" in
     *) library=libbarrel_p2p_nif.so ;;
 esac
 
+# Exactly the versions of Cargo.lock. That of a package names also what crates need that
+# are not in it; cargo drops this by itself, which --locked would refuse.
+locked=--locked
+[ -d "$root/native/barrel_bench" ] || locked=""
+
 (
     cd "$root"
-    "$cargo" build --release --locked --package barrel_nif \
+    "$cargo" build --release $locked --package barrel_nif \
         --target-dir "$target" ${features:+--features "$features"}
 )
 install_library "$target${CARGO_BUILD_TARGET:+/$CARGO_BUILD_TARGET}/release/$library" "$output"
