@@ -6,7 +6,7 @@
 # met. docs/performance.md says what each figure means.
 #
 #   bash bench/run.sh                 about 12 minutes
-#   bash bench/run.sh --quick         about 3 minutes: does everything work?
+#   bash bench/run.sh --quick         about 4 minutes: does everything work?
 #
 # Options, or the variable that stands behind them:
 #   --quick            QUICK=1        fewer and shorter measurements
