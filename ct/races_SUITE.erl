@@ -34,6 +34,9 @@
 
 %% An event that must come; how long it takes is not what is tested.
 -define(SOON, 60000).
+%% On a new connection `rex' of one node asks that of the other one, and an answer behind a
+%% disconnect would connect again.
+-define(ONLY_WHEN_ASKED, [{dist_auto_connect, never}]).
 -define(NEVER_IDLE, [{idle_timeout_ms, 600000}]).
 %% Failed rounds that are told in full.
 -define(TOLD, 5).
@@ -73,7 +76,7 @@ init_per_group(again_and_again, Config) ->
 
 racers(Carrier, Rounds, Config) ->
     Cluster = cluster:new(Config),
-    Nodes = [cluster:start(Cluster, Name, #{carrier => Carrier}) || Name <- [a, b, c]],
+    Nodes = [cluster:start(Cluster, Name, #{carrier => Carrier, kernel => ?ONLY_WHEN_ASKED}) || Name <- [a, b, c]],
     [{cluster, Cluster}, {nodes, Nodes}, {carrier, Carrier}, {rounds, Rounds} | Config].
 
 end_per_group(again_and_again, _Config) ->
@@ -179,13 +182,11 @@ races(Kind, Nodes, Before, Config, Script) ->
 
 race(Nodes, Before, Script) ->
     ok = prepare(Before, Nodes),
+    Ready = [{Node, Skew, cluster:call(Node, races_node, ready, [Actions])} || {Node, Skew, Actions} <- Script],
     %% long enough for the orders to be there
     At = erlang:system_time(microsecond) + 15000,
     Failures = lists:append(
-        at_once([
-            fun() -> cluster:call(Node, races_node, act, [At + Skew, Actions]) end
-         || {Node, Skew, Actions} <- Script
-        ])
+        at_once([fun() -> cluster:call(Node, races_node, go, [Pid, At + Skew]) end || {Node, Skew, Pid} <- Ready])
     ),
     Failures ++ lists:append([works(From, To) || From <- Nodes, To <- Nodes, From =/= To]) ++
         lists:append([events(Before, On, Of) || On <- Nodes, Of <- Nodes, On =/= Of]).
@@ -310,7 +311,7 @@ connects_and_disconnects_leak_nothing(Config) ->
          || Number <- lists:seq(1, Count div Chunk)
         ])
     end,
-    leak_nothing("connects and disconnects", Nodes, Cycles, prove:rounds(100, 500), prove:rounds(300, 10000)).
+    leak_nothing("connects and disconnects", Nodes, Cycles, prove:rounds(100, 2000), prove:rounds(300, 10000)).
 
 %% A connection, a link and an endpoint each time.
 new_links_leak_nothing(Config) ->
@@ -328,7 +329,7 @@ new_links_leak_nothing(Config) ->
 
 two(Config) ->
     Cluster = ?config(cluster_of_case, Config),
-    [cluster:start(Cluster, Name, #{env => ?NEVER_IDLE}) || Name <- [a, b]].
+    [cluster:start(Cluster, Name, #{env => ?NEVER_IDLE, kernel => ?ONLY_WHEN_ASKED}) || Name <- [a, b]].
 
 leak_nothing(Kind, Nodes, Cycles, WarmUp, Count) ->
     %% looking for the first time loads code
@@ -347,6 +348,8 @@ grown(Node, Before, Count) ->
     [{Node, Grown} || Grown <- growth:since(Before, fun() -> resources(Node) end)].
 
 resources(Node) ->
+    %% the harness keeps what nobody awaits
+    ok = cluster:forget_events(Node),
     cluster:call(Node, growth, resources, []).
 
 %%%===================================================================

@@ -4,7 +4,7 @@
 %%% @doc What `races_SUITE' does on its nodes.
 -module(races_node).
 
--export([act/2, cycle/2, reopen/0]).
+-export([ready/1, go/2, cycle/2, reopen/0]).
 
 -export_type([action/0]).
 
@@ -13,13 +13,30 @@
 %% An event that must come; how long it takes is not what is tested.
 -define(SOON, 60000).
 
-%% @doc At that system time, in microseconds, does one thing after the other. Answers what failed.
--spec act(At :: integer(), [action()]) -> [term()].
-act(At, Actions) ->
-    %% before it begins, or the end could be missed
-    _ = [erlang:monitor_node(Node, true) || {await_end, Node} <- Actions],
-    until(At),
-    lists:append([perform(Action) || Action <- Actions]).
+%% @doc A process that will do one thing after the other. It watches already, so it misses no end.
+-spec ready([action()]) -> pid().
+ready(Actions) ->
+    Self = self(),
+    Pid = spawn(fun() ->
+        _ = [erlang:monitor_node(Node, true) || {await_end, Node} <- Actions],
+        Self ! {ready, self()},
+        receive
+            {go, At} -> until(At)
+        end,
+        exit({failed, lists:append([perform(Action) || Action <- Actions])})
+    end),
+    receive
+        {ready, Pid} -> Pid
+    end.
+
+%% @doc Has it begin at that system time, in microseconds. Answers what failed.
+-spec go(pid(), At :: integer()) -> [term()].
+go(Pid, At) ->
+    Monitor = monitor(process, Pid),
+    Pid ! {go, At},
+    receive
+        {'DOWN', Monitor, process, Pid, {failed, Failed}} -> Failed
+    end.
 
 %% The nodes are on one machine and share its clock.
 until(At) ->
@@ -58,9 +75,9 @@ cycle(Node, Count) ->
     [{Round, Failed} || Round <- lists:seq(1, Count), Failed <- cycle_once(Node)].
 
 cycle_once(Node) ->
-    case net_adm:ping(Node) of
-        pong -> perform({disconnect, Node});
-        pang -> [{node(), ping, Node, pang}]
+    case {net_kernel:connect_node(Node), net_adm:ping(Node)} of
+        {true, pong} -> perform({disconnect, Node});
+        Failed -> [{node(), Node, Failed}]
     end.
 
 %% @doc A new endpoint, on another port: the old one says goodbye, and with it go all links.
