@@ -78,14 +78,14 @@ an_address_that_goes_away_ends_its_links_until_it_returns(Config) ->
      || Node <- [B, C], {On, Of} <- [{A, Node}, {Node, A}]
     ],
     [?assertEqual({erpc, noconnection}, answer(A, Call)) || {_, Call} <- Calls],
-    ?assertEqual([pang, pang], [ping(A, Node) || Node <- [B, C]]),
+    ?assertEqual([pang, pang], [cluster:ping(A, Node) || Node <- [B, C]]),
     %% who is bound to all addresses dials from another one
-    ?assertEqual([pang, pong], [ping(Node, A) || Node <- [B, C]]),
+    ?assertEqual([pang, pong], [cluster:ping(Node, A) || Node <- [B, C]]),
     true = cluster:call(C, erlang, disconnect_node, [A]),
     connection_closed = cluster:await_nodedown(A, C, ?WAIT_MS),
     %% the same processes serve the address when it is there again
     [bring_back(Network, Number) || Number <- [2, 3]],
-    ?assertEqual([pong, pong], [ping(A, Node) || Node <- [B, C]]),
+    ?assertEqual([pong, pong], [cluster:ping(A, Node) || Node <- [B, C]]),
     ?assertEqual(Ports, [port(Node) || Node <- [A, B, C]]),
     ?assertEqual([B, C], [cluster:call(A, erpc, call, [Node, erlang, node, []]) || Node <- [B, C]]).
 
@@ -117,9 +117,6 @@ inside(Config) ->
 port(Node) ->
     {ok, Port} = cluster:call(Node, barrel_p2p_dist, listen_port, []),
     Port.
-
-ping(From, To) ->
-    cluster:call(From, net_adm, ping, [To]).
 
 %% A call that nobody answers, in a process of its own.
 call_in_flight(From, To) ->

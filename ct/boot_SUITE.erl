@@ -135,7 +135,7 @@ a_taken_name_stops_the_boot_of_the_second(Config) ->
     refuses_to_boot(Cluster, a, #{}, ["another node of this name", File]),
     %% the first one has not suffered
     ?assertEqual(Published, read(File)),
-    ?assertEqual(pong, ping(B, A)).
+    ?assertEqual(pong, cluster:ping(B, A)).
 
 %%%===================================================================
 %%% The native library
@@ -167,7 +167,7 @@ bad_libraries(Cluster) ->
     Text = filename:join(Dir, "text.so"),
     Stub = filename:join(Dir, "stub.so"),
     ok = file:write_file(Text, <<"not a library">>),
-    Script = filename:join([source_root(), "c_src_stub", "build.sh"]),
+    Script = filename:join([elsewhere:source_root(), "c_src_stub", "build.sh"]),
     {0, _} = elsewhere:command(["sh", Script, Stub], []),
     [{Missing, "rebar3 compile"}, {Text, "operating system and processor"}, {Stub, "stand-in"}].
 
@@ -299,10 +299,10 @@ files_of_killed_nodes_are_recognised(Config) ->
     ?assertMatch(
         {error, {no_address, #{tried := [_ | _]}}}, cluster:call(B, barrel_p2p_discovery, resolve, [A, 1000])
     ),
-    ?assertEqual(pang, ping(B, A)),
+    ?assertEqual(pang, cluster:ping(B, A)),
     %% no obstacle for the next of that name
     A = cluster:restart(Cluster, A),
-    ?assertEqual(pong, ping(B, A)),
+    ?assertEqual(pong, cluster:ping(B, A)),
     cluster:stop(A, init_stop),
     ?assertNot(filelib:is_regular(File)).
 
@@ -333,11 +333,11 @@ an_unsafe_discovery_directory_is_refused_and_the_node_works(Config) ->
                 end,
                 ?WAIT_MS
             ),
-            ?assertEqual({Name, pang}, {Name, ping(B, A)}),
+            ?assertEqual({Name, pang}, {Name, cluster:ping(B, A)}),
             %% told by somebody, it is reached
             {ok, Port} = cluster:call(A, barrel_p2p_dist, listen_port, []),
             ok = cluster:call(B, application, set_env, [barrel_p2p, contact_nodes, [{A, {{127, 0, 0, 1}, Port}}]]),
-            ?assertEqual({Name, pong}, {Name, ping(B, A)}),
+            ?assertEqual({Name, pong}, {Name, cluster:ping(B, A)}),
             ?assertEqual({Name, []}, {Name, filelib:wildcard(filename:join(Dir, "*.endpoint"))})
         end,
         Cases
@@ -381,7 +381,7 @@ the_log_level_changes_while_the_node_runs(Config) ->
     ok = cluster:connect(C, A),
     _ = cluster:await_log(A, LinkUp, ?WAIT_MS),
     ok = Level(none),
-    ?assertEqual(pang, ping(D, A)),
+    ?assertEqual(pang, cluster:ping(D, A)),
     ok = Level(notice),
     ?assertEqual(0, Count(Refused)),
     ?assertEqual({error, bad_level}, Level(loud)),
@@ -438,9 +438,6 @@ text_of(Value) when is_map(Value) -> text(Value);
 text_of(Value) ->
     io_lib:format("~0tp", [Value]).
 
-ping(From, To) ->
-    cluster:call(From, net_adm, ping, [To]).
-
 ebin() ->
     filename:absname(filename:dirname(code:where_is_file("barrel_p2p.app"))).
 
@@ -453,16 +450,3 @@ directory(Cluster, Name, Mode) ->
 read(File) ->
     {ok, Bytes} = file:read_file(File),
     Bytes.
-
-source_root() ->
-    {ok, Cwd} = file:get_cwd(),
-    Source = proplists:get_value(source, ?MODULE:module_info(compile)),
-    [Root | _] = lists:append([search_up(filename:dirname(File)) || File <- [Source, code:which(?MODULE), Cwd ++ "/x"]]),
-    Root.
-
-search_up(Dir) ->
-    case {filelib:is_regular(filename:join([Dir, "c_src_stub", "build.sh"])), filename:dirname(Dir)} of
-        {true, _} -> [Dir];
-        {false, Dir} -> [];
-        {false, Parent} -> search_up(Parent)
-    end.

@@ -36,6 +36,8 @@
     run/2,
     run/3,
     connect/2,
+    ping/2,
+    at_once/1,
     await/3,
     await_nodeup/3,
     await_nodedown/3,
@@ -313,6 +315,23 @@ connect(From, To) ->
         false -> true
     end,
     ok.
+
+%% @doc What `net_adm:ping/1' answers there.
+-spec ping(node_ref(), node()) -> pong | pang.
+ping(From, To) ->
+    call(From, net_adm, ping, [To]).
+
+%% @doc Runs all of them side by side, and answers what they do in their order.
+-spec at_once([fun(() -> Result)]) -> [Result].
+at_once(Funs) ->
+    Running = [spawn_monitor(fun() -> exit({done, Fun()}) end) || Fun <- Funs],
+    [
+        receive
+            {'DOWN', Monitor, process, Pid, {done, Result}} -> Result;
+            {'DOWN', Monitor, process, Pid, Reason} -> error(Reason)
+        end
+     || {Pid, Monitor} <- Running
+    ].
 
 %% @doc Asks on the node, until the answer is `true' or `{ok, _}', and returns that. For
 %% conditions that no event tells of; an argument that is an `{M, F, A}' is called each time.

@@ -84,16 +84,16 @@ stops_first_contacts_alone(Config, Break, Mend, Words) ->
     ok = Break(Disk),
     %% who is connected, and who is known
     ?assertEqual(B, cluster:call(A, erpc, call, [B, erlang, node, []])),
-    ?assertEqual(pong, ping(A, C)),
+    ?assertEqual(pong, cluster:ping(A, C)),
     %% who is new, whoever dials; the other side learns that it is not to blame
-    ?assertEqual([pang, pang], [ping(A, D), ping(D, A)]),
+    ?assertEqual([pang, pang], [cluster:ping(A, D), cluster:ping(D, A)]),
     Refusal = says(["refused", atom_to_list(D), Disk, Words]),
     #{level := Level} = cluster:await_log(A, Refusal, ?WAIT_MS),
     ?assert(logger:compare_levels(Level, warning) =/= lt, Level),
     _ = cluster:await_log(D, says(["refused", atom_to_list(A), "trust store"]), ?WAIT_MS),
     ?assertEqual(Pins, pins(Disk)),
     ok = Mend(Disk),
-    ?assertEqual(pong, ping(A, D)),
+    ?assertEqual(pong, cluster:ping(A, D)),
     ?assertEqual(length(Pins) + 1, length(pins(Disk))).
 
 %%%===================================================================
@@ -123,7 +123,7 @@ does_not_start(Config, Break, Mend, Words) ->
     ?assertEqual(Files, files(Disk)),
     A = cluster:start(Cluster, a, Opts),
     ?assertEqual(Key, key(A)),
-    ?assertEqual(pong, ping(A, B)).
+    ?assertEqual(pong, cluster:ping(A, B)).
 
 %% The node goes on with what it has in memory; it is a stranger when it returns.
 a_key_directory_that_is_lost_is_an_identity_that_is_lost(Config) ->
@@ -135,14 +135,14 @@ a_key_directory_that_is_lost_is_an_identity_that_is_lost(Config) ->
     ok = file:del_dir_r(filename:join(Disk, "keys")),
     ?assertEqual(B, cluster:call(A, erpc, call, [B, erlang, node, []])),
     true = cluster:call(A, erlang, disconnect_node, [B]),
-    ?assertEqual([pong, pong], [ping(B, A), ping(A, C)]),
+    ?assertEqual([pong, pong], [cluster:ping(B, A), cluster:ping(A, C)]),
     ?assertEqual(Key, key(A)),
     A = cluster:restart(Cluster, A),
     ?assertNotEqual(Key, key(A)),
-    ?assertEqual([pang, pang], [ping(B, A), ping(A, B)]),
+    ?assertEqual([pang, pang], [cluster:ping(B, A), cluster:ping(A, B)]),
     _ = cluster:await_log(B, says([atom_to_list(A), "pinned to another key", "delete_key"]), ?WAIT_MS),
     ok = cluster:call(B, barrel_p2p_dist_keys, delete_key, [A]),
-    ?assertEqual(pong, ping(B, A)).
+    ?assertEqual(pong, cluster:ping(B, A)).
 
 a_discovery_directory_on_a_full_disk_leaves_the_node_working(Config) ->
     {Cluster, Disk} = {?config(cluster, Config), ?config(disk, Config)},
@@ -153,11 +153,11 @@ a_discovery_directory_on_a_full_disk_leaves_the_node_working(Config) ->
     A = cluster:start(Cluster, a, #{env => [{discovery_dir, Dir}]}),
     B = cluster:start(Cluster, b, #{}),
     #{level := warning} = cluster:await_log(A, says(["cannot find this node by its name", Dir, "No space left"]), ?WAIT_MS),
-    ?assertEqual(pang, ping(B, A)),
+    ?assertEqual(pang, cluster:ping(B, A)),
     %% told by somebody, it is reached
     {ok, Port} = cluster:call(A, barrel_p2p_dist, listen_port, []),
     ok = cluster:call(B, application, set_env, [barrel_p2p, contact_nodes, [{A, {{127, 0, 0, 1}, Port}}]]),
-    ?assertEqual(pong, ping(B, A)),
+    ?assertEqual(pong, cluster:ping(B, A)),
     ?assertEqual([], filelib:wildcard(filename:join(Dir, "*.endpoint"))).
 
 %%%===================================================================
@@ -194,9 +194,6 @@ files(Disk) ->
 %%%===================================================================
 %%% Internal
 %%%===================================================================
-
-ping(From, To) ->
-    cluster:call(From, net_adm, ping, [To]).
 
 key(Node) ->
     {ok, Key} = cluster:call(Node, barrel_p2p_dist_auth, get_public_key, []),

@@ -198,7 +198,7 @@ a_changed_key_is_refused_until_its_pin_is_deleted(Config) ->
     B = cluster:restart(Cluster, B),
     New = key(B),
     ?assertNotEqual(Old, New),
-    Attempts = [ping(From, To) || _ <- lists:seq(1, 10), {From, To} <- [{A, B}, {B, A}]],
+    Attempts = [cluster:ping(From, To) || _ <- lists:seq(1, 10), {From, To} <- [{A, B}, {B, A}]],
     ?assertEqual([pang], lists:usort(Attempts)),
     Refused = refusal(A, B, <<"changed_key">>),
     ?assertEqual(fingerprint(New), maps:get(<<"fingerprint">>, Refused)),
@@ -208,7 +208,7 @@ a_changed_key_is_refused_until_its_pin_is_deleted(Config) ->
     [?assertMatch(Lines when length(Lines) =< 2, refusals(Node)) || Node <- [A, B]],
     ?assertEqual({pinned, Old}, pin(A, B)),
     ok = cluster:call(A, barrel_p2p_dist_keys, delete_key, [B]),
-    ?assertEqual(pong, ping(A, B)),
+    ?assertEqual(pong, cluster:ping(A, B)),
     ?assertEqual({pinned, New}, pin(A, B)).
 
 %% Two nodes of one name on one machine are found out earlier, so the impostor stands outside
@@ -227,7 +227,7 @@ an_impostor_is_refused_and_harms_nobody(Config) ->
         ?assertEqual({pinned, key(B)}, pin(A, B)),
         %% the true node never lost its connection
         ?assertEqual([B], cluster:call(A, erlang, nodes, [])),
-        ?assertEqual(pong, ping(B, A)),
+        ?assertEqual(pong, cluster:ping(B, A)),
         ?assertError({no_nodedown, _, _, _}, cluster:await_nodedown(A, B, 1))
     end).
 
@@ -244,22 +244,22 @@ strict_trust_takes_placed_keys_only(Config) ->
     Cluster = ?config(cluster, Config),
     Opts = #{env => [{auth_trust_mode, strict}]},
     [A, B] = [cluster:start(Cluster, Name, Opts) || Name <- [a, b]],
-    ?assertEqual([pang, pang], [ping(A, B), ping(B, A)]),
+    ?assertEqual([pang, pang], [cluster:ping(A, B), cluster:ping(B, A)]),
     Refused = refusal(B, A, <<"unknown_key">>),
     ?assertEqual(fingerprint(key(A)), maps:get(<<"fingerprint">>, Refused)),
     says(maps:get(<<"cause">>, Refused), ["strict", "trusted/"]),
     says(maps:get(<<"cause">>, refused_by(A, B)), ["unknown_key", "place the public key"]),
     %% one side is not enough
     ok = cluster:call(A, barrel_p2p_dist_keys, store_key, [B, key(B)]),
-    ?assertEqual([pang, pang], [ping(A, B), ping(B, A)]),
+    ?assertEqual([pang, pang], [cluster:ping(A, B), cluster:ping(B, A)]),
     ok = cluster:call(B, barrel_p2p_dist_keys, store_key, [A, key(A)]),
-    ?assertEqual(pong, ping(A, B)),
+    ?assertEqual(pong, cluster:ping(A, B)),
     %% placed by a tool, while the nodes run
     C = cluster:start(Cluster, c, Opts),
-    ?assertEqual(pang, ping(C, A)),
+    ?assertEqual(pang, cluster:ping(C, A)),
     place(Cluster, C, A, atom_to_list(C) ++ ".pub"),
     place(Cluster, A, C, atom_to_list(A) ++ ".pub"),
-    ?assertEqual(pong, ping(C, A)).
+    ?assertEqual(pong, cluster:ping(C, A)).
 
 strict_trust_takes_placed_clients_only(Config) ->
     Cluster = ?config(cluster, Config),
@@ -281,7 +281,7 @@ strict_trust_takes_placed_clients_only(Config) ->
     %% a client's key opens no member's door
     B = cluster:start(Cluster, b, #{env => [{auth_key_dir, Keys}]}),
     ?assertEqual(Public, key(B)),
-    ?assertEqual(pang, ping(B, A)),
+    ?assertEqual(pang, cluster:ping(B, A)),
     _ = refusal(A, B, <<"unknown_key">>).
 
 the_trust_mode_changes_while_the_node_runs(Config) ->
@@ -291,12 +291,12 @@ the_trust_mode_changes_while_the_node_runs(Config) ->
     ok = cluster:connect(A, B),
     ok = cluster:call(A, barrel_p2p_dist_keys, set_trust_mode, [strict]),
     ?assertEqual(strict, cluster:call(A, barrel_p2p_dist_keys, get_trust_mode, [])),
-    ?assertEqual(pang, ping(C, A)),
+    ?assertEqual(pang, cluster:ping(C, A)),
     _ = refusal(A, C, <<"unknown_key">>),
     %% what was pinned before counts as placed
-    ?assertEqual(pong, ping(B, A)),
+    ?assertEqual(pong, cluster:ping(B, A)),
     ok = cluster:call(A, barrel_p2p_dist_keys, set_trust_mode, [tofu]),
-    ?assertEqual(pong, ping(C, A)).
+    ?assertEqual(pong, cluster:ping(C, A)).
 
 without_authentication_pins_are_not_consulted(Config) ->
     Cluster = ?config(cluster, Config),
@@ -314,10 +314,10 @@ without_authentication_pins_are_not_consulted(Config) ->
     connection_closed = cluster:await_nodedown(A, B, ?WAIT_MS),
     ok = file:del_dir_r(keys(Cluster, B)),
     B = cluster:restart(Cluster, B),
-    ?assertEqual(pong, ping(A, B)),
+    ?assertEqual(pong, cluster:ping(A, B)),
     %% the secret is still proven
     C = cluster:start(Cluster, c, Off#{cookie => "another_cookie_of_good_length"}),
-    ?assertEqual(pang, ping(C, A)),
+    ?assertEqual(pang, cluster:ping(C, A)),
     refuses_to_boot(Cluster, d, #{env => [{auth_enabled, false}, {auth_trust_mode, strict}]}, ["auth_enabled", "strict"]).
 
 %%%===================================================================
@@ -328,14 +328,14 @@ another_cookie_is_refused(Config) ->
     Cluster = ?config(cluster, Config),
     A = cluster:start(Cluster, a, #{}),
     B = cluster:start(Cluster, b, #{cookie => "another_cookie_of_good_length"}),
-    ?assertEqual([pang, pang], [ping(A, B), ping(B, A)]),
+    ?assertEqual([pang, pang], [cluster:ping(A, B), cluster:ping(B, A)]),
     says(maps:get(<<"cause">>, refusal(A, B, <<"refused">>)), ["cluster secret", "cookie"]),
     says(maps:get(<<"cause">>, refused_by(B, A)), ["refused", "cookie"]),
     ?assertEqual([not_pinned, not_pinned], [pin(A, B), pin(B, A)]),
     %% cookies change while nodes run, also for one peer
     true = cluster:call(A, erlang, set_cookie, [B, another_cookie_of_good_length]),
     true = cluster:call(B, erlang, set_cookie, [A, another_cookie_of_good_length]),
-    ?assertEqual(pong, ping(A, B)).
+    ?assertEqual(pong, cluster:ping(A, B)).
 
 %% With it the cookie is proven only by the distribution's own handshake, over the link.
 the_cluster_secret_comes_before_cookies(Config) ->
@@ -346,13 +346,13 @@ the_cluster_secret_comes_before_cookies(Config) ->
     B = cluster:start(Cluster, b, #{env => [Secret], cookie => "another_cookie_of_good_length"}),
     C = cluster:start(Cluster, c, #{env => [Other]}),
     D = cluster:start(Cluster, d, #{env => [Secret]}),
-    ?assertEqual(pang, ping(B, A)),
+    ?assertEqual(pang, cluster:ping(B, A)),
     ?assertEqual({pinned, key(B)}, pin(A, B)),
     %% same cookie, another secret
-    ?assertEqual([pang, pang], [ping(C, A), ping(A, C)]),
+    ?assertEqual([pang, pang], [cluster:ping(C, A), cluster:ping(A, C)]),
     says(maps:get(<<"cause">>, refusal(A, C, <<"refused">>)), ["cluster secret"]),
     ?assertEqual(not_pinned, pin(A, C)),
-    ?assertEqual(pong, ping(D, A)).
+    ?assertEqual(pong, cluster:ping(D, A)).
 
 %%%===================================================================
 %%% Names
@@ -363,7 +363,7 @@ our_own_key_is_refused(Config) ->
     A = cluster:start(Cluster, a, #{}),
     B = cluster:start(Cluster, b, #{env => [{auth_key_dir, copy_keys(Cluster, A)}]}),
     ?assertEqual(key(A), key(B)),
-    ?assertEqual([pang, pang], [ping(B, A), ping(A, B)]),
+    ?assertEqual([pang, pang], [cluster:ping(B, A), cluster:ping(A, B)]),
     says(maps:get(<<"cause">>, refusal(A, B, <<"refused">>)), ["our own key", "key directory"]).
 
 one_key_under_two_names_is_refused(Config) ->
@@ -371,14 +371,14 @@ one_key_under_two_names_is_refused(Config) ->
     [A, B] = [cluster:start(Cluster, Name, #{}) || Name <- [a, b]],
     ok = cluster:connect(A, B),
     C = cluster:start(Cluster, c, #{env => [{auth_key_dir, copy_keys(Cluster, B)}]}),
-    ?assertEqual([pang, pang], [ping(C, A), ping(A, C)]),
+    ?assertEqual([pang, pang], [cluster:ping(C, A), cluster:ping(A, C)]),
     says(maps:get(<<"cause">>, refusal(A, C, <<"conflict">>)), [atom_to_list(B)]),
     says(maps:get(<<"cause">>, refused_by(C, A)), ["conflict"]),
     ?assertEqual([B], cluster:call(A, erlang, nodes, [])),
     %% and after the first has gone too: its name has the pin
     cluster:stop(B, halt),
     connection_closed = cluster:await_nodedown(A, B, ?WAIT_MS),
-    ?assertEqual([pang, pang], [ping(C, A), ping(A, C)]).
+    ?assertEqual([pang, pang], [cluster:ping(C, A), cluster:ping(A, C)]).
 
 a_client_may_not_take_the_name_of_a_member(Config) ->
     Cluster = ?config(cluster, Config),
@@ -396,7 +396,7 @@ a_client_may_not_take_the_name_of_a_member(Config) ->
         #{msg := {report, Report}} = cluster:await_log(A, Said, ?WAIT_MS),
         ?assertMatch(#{fingerprint := <<_:64/bytes>>, remedy := <<_/binary>>}, Report),
         ?assertEqual([B], cluster:call(A, erlang, nodes, [connected])),
-        ?assertEqual(pong, ping(B, A)),
+        ?assertEqual(pong, cluster:ping(B, A)),
         %% also when the member is away
         cluster:stop(B, halt),
         connection_closed = cluster:await_nodedown(A, B, ?WAIT_MS),
@@ -414,25 +414,25 @@ an_address_of_another_node_is_refused(Config) ->
     {ok, Port} = cluster:call(B, barrel_p2p_dist, listen_port, []),
     C = list_to_atom("c@" ++ host(B)),
     ok = cluster:call(A, application, set_env, [barrel_p2p, contact_nodes, [{C, {{127, 0, 0, 1}, Port}}]]),
-    ?assertEqual(pang, ping(A, C)),
+    ?assertEqual(pang, cluster:ping(A, C)),
     says(maps:get(<<"cause">>, await_refusal(B, fun(#{<<"peer">> := Peer}) -> Peer =:= atom_to_binary(A) end)), [
         "dialled another node"
     ]),
     says(maps:get(<<"cause">>, refused_by(A, C)), ["address"]),
     ?assertEqual([], cluster:call(A, erlang, nodes, [])),
     %% the address is right for the node that lives there
-    ?assertEqual(pong, ping(A, B)).
+    ?assertEqual(pong, cluster:ping(A, B)).
 
 a_full_trust_store_refuses_strangers(Config) ->
     Cluster = ?config(cluster, Config),
     A = cluster:start(Cluster, a, #{env => [{max_pins, 1}]}),
     [B, C] = [cluster:start(Cluster, Name, #{}) || Name <- [b, c]],
-    ?assertEqual([pong, pang], [ping(B, A), ping(C, A)]),
+    ?assertEqual([pong, pang], [cluster:ping(B, A), cluster:ping(C, A)]),
     says(maps:get(<<"cause">>, refusal(A, C, <<"trust_store">>)), ["1 keys", "max_pins"]),
     says(maps:get(<<"cause">>, refused_by(C, A)), ["trust_store", "full"]),
     ?assertEqual({error, too_many_pins}, cluster:call(A, barrel_p2p_dist_keys, store_key, [C, key(C)])),
     ok = cluster:call(A, barrel_p2p_dist_keys, delete_key, [B]),
-    ?assertEqual(pong, ping(C, A)).
+    ?assertEqual(pong, cluster:ping(C, A)).
 
 %%%===================================================================
 %%% The functions for operators
@@ -500,9 +500,9 @@ the_operators_certificate_is_used(Config) ->
             Dir = filename:join(cluster:dir(Cluster), "own_" ++ atom_to_list(Name)),
             {Crt, Pem} = own_certificate(Dir, Key),
             A = cluster:start(Cluster, Name, #{env => [{quic_cert_dir, Dir}]}),
-            ?assertEqual({Name, pong}, {Name, ping(A, B)}),
+            ?assertEqual({Name, pong}, {Name, cluster:ping(A, B)}),
             A = cluster:restart(Cluster, A),
-            ?assertEqual({Name, pong}, {Name, ping(B, A)}),
+            ?assertEqual({Name, pong}, {Name, cluster:ping(B, A)}),
             ?assertEqual({Crt, Pem}, {read(filename:join(Dir, "node.crt")), read(filename:join(Dir, "node.key"))}),
             cluster:stop(A, halt)
         end,
@@ -528,7 +528,7 @@ an_expired_certificate_is_renewed(Config) ->
     A = cluster:restart(Cluster, A),
     ?assertNotEqual(Expired, read(File)),
     ?assert(not_after(File) > "21"),
-    ?assertEqual([pong, pong], [ping(A, B), ping(B, A)]),
+    ?assertEqual([pong, pong], [cluster:ping(A, B), cluster:ping(B, A)]),
     %% one that is not due stays
     Fresh = read(File),
     A = cluster:restart(Cluster, A),
@@ -614,9 +614,6 @@ process_states() ->
 %%%===================================================================
 %%% Internal: nodes
 %%%===================================================================
-
-ping(From, To) ->
-    cluster:call(From, net_adm, ping, [To]).
 
 pin(On, Of) ->
     cluster:call(On, barrel_p2p_dist_keys, lookup_pin, [Of]).

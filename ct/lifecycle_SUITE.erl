@@ -75,7 +75,7 @@ a_node_that_returns_and_dials_displaces_its_dead_connection(Config) ->
             cluster:kill(A),
             A = cluster:restart(Cluster, A),
             %% On another port, so nothing but the newer incarnation tells B.
-            ?assertEqual({Round, pong}, {Round, ping(A, B)}),
+            ?assertEqual({Round, pong}, {Round, cluster:ping(A, B)}),
             ?assertEqual({Round, connection_closed}, {Round, cluster:await_nodedown(B, A, ?WAIT_MS)}),
             ?assertEqual({Round, ok}, {Round, cluster:await_nodeup(B, A, ?WAIT_MS)})
         end,
@@ -238,7 +238,7 @@ the_end_of_the_application_is_said_on_another_carrier(Config) ->
     ?assertEqual(undefined, port(A)),
     ?assertEqual(undefined, cluster:call(A, erlang, whereis, [barrel_p2p_dist_sup])),
     %% the nodes themselves talk over TCP and noticed nothing
-    ?assertEqual(pong, ping(A, B)).
+    ?assertEqual(pong, cluster:ping(A, B)).
 
 %% A process of B with a stream to A, over a link of its own.
 hold_a_stream(Node, Port) ->
@@ -340,7 +340,7 @@ a_crash_of_the_owner_reopens_the_endpoint(Config) ->
             ?assertEqual(Key, cluster:call(A, barrel_p2p_dist_auth, get_public_key, [])),
             %% out, and in
             {From, To} = lists:nth(1 + Round rem 2, [{A, B}, {B, A}]),
-            ?assertEqual({Round, pong}, {Round, ping(From, To)})
+            ?assertEqual({Round, pong}, {Round, cluster:ping(From, To)})
         end,
         lists:seq(1, 6)
     ),
@@ -375,8 +375,8 @@ restarts_of_distribution_leak_nothing(Config) ->
 
 six_nodes_that_start_at_once_all_connect(Config) ->
     Cluster = ?config(cluster, Config),
-    Nodes = at_once([fun() -> cluster:start(Cluster, Name, #{}) end || Name <- [a, b, c, d, e, f]]),
-    Answers = at_once([
+    Nodes = cluster:at_once([fun() -> cluster:start(Cluster, Name, #{}) end || Name <- [a, b, c, d, e, f]]),
+    Answers = cluster:at_once([
         fun() -> cluster:run(Node, fun() -> [{N, net_adm:ping(N)} || N <- Nodes, N =/= node()] end) end
      || Node <- Nodes
     ]),
@@ -390,7 +390,7 @@ a_full_mesh_carries_global_names(Config) ->
     Cluster = ?config(cluster, Config),
     Opts = #{kernel => [{connect_all, true}, {prevent_overlapping_partitions, false}], env => ?SOON_IDLE},
     [A | Others] = Nodes = [cluster:start(Cluster, Name, Opts) || Name <- [a, b, c, d]],
-    [pong = ping(Other, A) || Other <- Others],
+    [pong = cluster:ping(Other, A) || Other <- Others],
     [cluster:await(Node, fun() -> length(nodes()) =:= 3 end, ?WAIT_MS) || Node <- Nodes],
     [ok = cluster:call(Node, global, sync, []) || Node <- Nodes],
     {Pid, yes} = cluster:run(A, fun() ->
@@ -408,22 +408,9 @@ a_full_mesh_carries_global_names(Config) ->
     [cluster:await(Node, fun() -> global:whereis_name(lighthouse) =:= undefined end, ?WAIT_MS) || Node <- Others],
     ?assertEqual(yes, cluster:run(B, fun() -> global:register_name(lighthouse, whereis(init)) end)).
 
-at_once(Funs) ->
-    Running = [spawn_monitor(fun() -> exit({done, Fun()}) end) || Fun <- Funs],
-    [
-        receive
-            {'DOWN', Monitor, process, Pid, {done, Result}} -> Result;
-            {'DOWN', Monitor, process, Pid, Reason} -> error(Reason)
-        end
-     || {Pid, Monitor} <- Running
-    ].
-
 %%%===================================================================
 %%% Internal
 %%%===================================================================
-
-ping(From, To) ->
-    cluster:call(From, net_adm, ping, [To]).
 
 port(Node) ->
     cluster:call(Node, barrel_p2p_dist, listen_port, []).

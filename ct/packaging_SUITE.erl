@@ -52,7 +52,7 @@ all() ->
     ].
 
 init_per_suite(Config) ->
-    Root = project_root(),
+    Root = elsewhere:source_root(),
     [{root, Root}, {cargo_target, filename:join([Root, "target", "packaging"])} | Config].
 
 end_per_suite(_Config) ->
@@ -535,17 +535,3 @@ read(File) ->
 inode(File) ->
     {ok, Info} = file:read_file_info(File),
     Info#file_info.inode.
-
-project_root() ->
-    {ok, Cwd} = file:get_cwd(),
-    Source = proplists:get_value(source, ?MODULE:module_info(compile)),
-    [Root | _] = lists:append([search_up(D) || D <- [filename:dirname(Source), filename:dirname(code:which(?MODULE)), Cwd]]),
-    Root.
-
-search_up(Dir) ->
-    Marks = ["rebar.config", "Cargo.toml", "erlang_src"],
-    case {lists:all(fun(M) -> filelib:is_file(filename:join(Dir, M)) end, Marks), filename:dirname(Dir)} of
-        {true, _} -> [Dir];
-        {false, Dir} -> [];
-        {false, Parent} -> search_up(Parent)
-    end.

@@ -186,7 +186,7 @@ race(Nodes, Before, Script) ->
     %% long enough for the orders to be there
     At = erlang:system_time(microsecond) + 15000,
     Failures = lists:append(
-        at_once([fun() -> cluster:call(Node, races_node, go, [Pid, At + Skew]) end || {Node, Skew, Pid} <- Ready])
+        cluster:at_once([fun() -> cluster:call(Node, races_node, go, [Pid, At + Skew]) end || {Node, Skew, Pid} <- Ready])
     ),
     Failures ++ lists:append([works(From, To) || From <- Nodes, To <- Nodes, From =/= To]) ++
         lists:append([events(Before, On, Of) || On <- Nodes, Of <- Nodes, On =/= Of]).
@@ -268,7 +268,7 @@ restarts(Kind, Config, Restart) ->
     [A | Others] = [cluster:start(Cluster, Name, #{env => ?NEVER_IDLE}) || Name <- [a, b, c]],
     Rounds = prove:rounds(10, 200),
     prove:check(Kind, Rounds, fun() ->
-        [?assertEqual(pong, ping(Other, A)) || Other <- Others],
+        [?assertEqual(pong, cluster:ping(Other, A)) || Other <- Others],
         Failed = [
             {Round, Failures}
          || Round <- lists:seq(1, Rounds),
@@ -286,7 +286,7 @@ restart(Cluster, A, Others, Round, Restart) ->
 reached_again(Other, Node) ->
     %% after a kill this packet is the one that the new process answers with a reset
     _ = cluster:call(Other, erlang, send, [{nobody, Node}, anything]),
-    case {cluster:await_nodedown(Other, Node, ?SOON), ping(Other, Node)} of
+    case {cluster:await_nodedown(Other, Node, ?SOON), cluster:ping(Other, Node)} of
         {connection_closed, pong} -> [];
         Wrong -> [{Other, Wrong}]
     end.
@@ -355,19 +355,6 @@ resources(Node) ->
 %%%===================================================================
 %%% Internal
 %%%===================================================================
-
-at_once(Funs) ->
-    Running = [spawn_monitor(fun() -> exit({done, Fun()}) end) || Fun <- Funs],
-    [
-        receive
-            {'DOWN', Monitor, process, Pid, {done, Result}} -> Result;
-            {'DOWN', Monitor, process, Pid, Reason} -> error(Reason)
-        end
-     || {Pid, Monitor} <- Running
-    ].
-
-ping(From, To) ->
-    cluster:call(From, net_adm, ping, [To]).
 
 port(Node) ->
     cluster:call(Node, barrel_p2p_dist, listen_port, []).
