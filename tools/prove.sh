@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # The long runs: every suite of ct/ that takes its number of rounds from prove.erl,
-# with all rounds, then `make fuzz' where there is one. Goes on after a failure,
+# with all rounds, a thousand forged ICMP messages, then `make fuzz'. Goes on after a failure,
 # prints a table, and as its last line
 #
 #   N kinds proven, N failed
 #
 #   bash tools/prove.sh              all
-#   bash tools/prove.sh order races  these suites alone, no fuzzing
+#   bash tools/prove.sh order races  these suites alone
 set -u
 
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P)
@@ -40,6 +40,16 @@ failures() {
     awk -F'|' '{ n += $3 } END { print n + 0 }' "$BARREL_P2P_PROVE_TABLE"
 }
 
+# Needs root, for its forged ICMP messages.
+hints() {
+    local from=$SECONDS failed=0 cargo
+    echo
+    echo "==> a thousand forged refusals, with loss, on a busy machine"
+    cargo=$(sh native/build.sh --find-cargo) || failed=1
+    [ $failed -eq 1 ] || "$cargo" test --locked -p barrel_quic --test hints || failed=1
+    row "hints, living peers said to be gone" 1000 $failed $((SECONDS - from))
+}
+
 fuzz() {
     local from=$SECONDS failed=0
     echo
@@ -55,7 +65,8 @@ else
         name=$(basename "$file" _SUITE.erl)
         suite "$name"
     done
-    if grep -q '^fuzz:' Makefile; then fuzz; fi
+    if [ "$(id -u)" -eq 0 ]; then hints; fi
+    fuzz
 fi
 
 echo
