@@ -29,6 +29,9 @@ pub const COPY_BELOW: usize = 4 << 10;
 /// Small packets are joined into chunks of about this size.
 const CHUNK: usize = 16 << 10;
 
+/// The first chunk of a queue is smaller: an idle channel keeps what is left of it.
+const FIRST_CHUNK: usize = 2 << 10;
+
 /// Packets on their way out.
 #[derive(Debug, Default)]
 pub struct Outbox {
@@ -86,7 +89,12 @@ impl Outbox {
             self.cut_tail();
         }
         if self.tail.capacity() - self.tail.len() < len {
-            self.tail.reserve(len.max(CHUNK));
+            let chunk = if self.queued < FIRST_CHUNK {
+                FIRST_CHUNK
+            } else {
+                CHUNK
+            };
+            self.tail.reserve(len.max(chunk));
         }
     }
 
