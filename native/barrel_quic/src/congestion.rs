@@ -32,8 +32,7 @@ const INITIAL_WINDOW: u64 = 4 * 8900;
 /// How the sending rate of a link is found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Congestion {
-    /// Cubic, but only a loss that comes with a queue makes it slower; see
-    /// [`patience`](crate::patience).
+    /// Cubic, but only a loss that comes with a queue makes it slower.
     #[default]
     Patient,
     /// RFC 9438, as in most TCP stacks: each loss makes it slower.

@@ -12,11 +12,11 @@
 //!   batch. The kernel never coalesces more than 64 KiB, so the socket claims
 //!   only as many segments as 64 KiB hold at the largest datagram size: 2 MiB
 //!   of buffer instead of 18 MiB.
-//! * **Bursts.** It joins transmits of small datagrams (see [`burst`](crate::burst)):
+//! * **Bursts.** It joins transmits of small datagrams (`burst`):
 //!   a tenth to a sixth less processor time for bulk at 1452 bytes, where a call
 //!   carries ten datagrams else.
 //! * **Closed ports.** It collects what ICMP says of datagrams that were sent
-//!   (see [`errqueue`]), and keeps what is said of one peer from failing the
+//!   (`errqueue`), and keeps what is said of one peer from failing the
 //!   send to another.
 //! * It is the place for accounting.
 
@@ -52,8 +52,16 @@ const BUFFER: usize = 4 << 20;
 /// Closed ports kept until somebody asks for them; those above are forgotten.
 const MAX_REPORTS: usize = 64;
 
-/// Errors in a row after which receiving is given up.
+/// Calls in a row that fail before receiving is given up, or, when it is for what
+/// ICMP said, before others have their turn.
 const MAX_FAILURES: usize = 64;
+
+/// Calls of one send that may fail for what ICMP said. Somebody who floods this
+/// socket with forged messages makes the next call fail again and again.
+const MAX_TRIES: usize = 4;
+
+/// Reports taken at once.
+const REPORTS: usize = 256;
 
 /// See [`Writable`].
 const FULL: Duration = Duration::from_millis(1);
@@ -222,7 +230,7 @@ pub struct Counters {
 
 impl EndpointSocket {
     /// Registers the socket with the current tokio runtime. With `hints` it
-    /// hears of [closed ports](Self::port_closed), where the system can tell.
+    /// hears of closed ports, where the system can tell.
     ///
     /// # Errors
     /// What the system says when the socket options are refused.
@@ -279,10 +287,13 @@ impl EndpointSocket {
         Ok(())
     }
 
-    /// Takes all of them, so that no later call fails for one.
-    fn take_reports(&self) {
-        while self.take_report().is_ok() {}
+    /// Takes all of them, so that no later call fails for one. Whether there were any.
+    fn take_reports(&self) -> bool {
+        let taken = (0..REPORTS)
+            .take_while(|_| self.take_report().is_ok())
+            .count();
         self.reported.notify_one();
+        taken > 0
     }
 
     /// The traffic counters.
@@ -352,7 +363,7 @@ impl EndpointSocket {
         }
         let sent = self
             .io
-            .try_io(Interest::WRITABLE, || self.send_twice(transmit));
+            .try_io(Interest::WRITABLE, || self.send_again(transmit));
         let full = matches!(&sent, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
         self.full.store(full, Ordering::Relaxed);
         sent?;
@@ -363,16 +374,20 @@ impl EndpointSocket {
         Ok(())
     }
 
-    /// A send may fail for what was reported of an earlier one, to anybody. The
-    /// second time an error is its own; it is logged, and QUIC repeats what was lost.
-    fn send_twice(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        match self.state.try_send((&self.io).into(), transmit) {
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
-                self.take_reports();
-                self.state.send((&self.io).into(), transmit)
+    /// A send may fail for what was reported of an earlier one, to anybody. An error
+    /// of its own is logged, and QUIC repeats what was lost.
+    fn send_again(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        for _ in 1..MAX_TRIES {
+            match self.state.try_send((&self.io).into(), transmit) {
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                    if !self.take_reports() {
+                        break;
+                    }
+                }
+                sent => return sent,
             }
-            sent => sent,
         }
+        self.state.send((&self.io).into(), transmit)
     }
 
     fn note_received(&self, meta: &[RecvMeta]) {
@@ -454,11 +469,16 @@ impl AsyncUdpSocket for EndpointSocket {
                     return Poll::Ready(Ok(count));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if failures == MAX_FAILURES => return Poll::Ready(Err(error)),
-                // Of a datagram that was sent: told, and over.
-                Err(_) => {
+                Err(error) => {
                     failures += 1;
-                    self.take_reports();
+                    // Of a datagram that was sent: told, and over.
+                    let told = self.take_reports();
+                    if failures >= MAX_FAILURES && told {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    } else if failures >= MAX_FAILURES {
+                        return Poll::Ready(Err(error));
+                    }
                 }
             }
         }
