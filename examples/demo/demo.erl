@@ -147,7 +147,7 @@ killed(Ada, Cleo) ->
     ok = call(Ada, demo_node, watch_nodes, []),
     At = os:system_time(microsecond),
     check(os:cmd("kill -9 " ++ Cleo#node.os_pid) =:= "", "kill refused"),
-    say("    No goodbye, no FIN: ada can only notice silence.~n"),
+    say("    No goodbye, no FIN. The host says that the port is closed; ada asks, and hears nothing.~n"),
     {NoticedAt, Reason} = nodedown(Ada, Cleo),
     say("    ada: nodedown of cleo after ~.1f s, ~w (the idle timeout is 5 s).~n", [
         (NoticedAt - At) / 1.0e6, Reason
