@@ -22,7 +22,7 @@ use quinn::congestion::{BbrConfig, Controller, ControllerFactory, ControllerMetr
 use quinn::{Connection, VarInt};
 use quinn_proto::RttEstimator;
 
-use crate::patience::Patient;
+use crate::patience::Judge;
 
 /// First window: a probe and three datagrams of 8900 bytes. On a path of 1452
 /// bytes these are 24 packets; RFC 9002 section 7.2 recommends 10, servers of
@@ -81,11 +81,8 @@ impl ControllerFactory for Factory {
     fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
         let inner = Arc::clone(&self.controllers).build(now, current_mtu);
         Box::new(Gate {
-            inner: if self.patient {
-                Box::new(Patient::new(inner, current_mtu))
-            } else {
-                inner
-            },
+            inner,
+            judge: self.patient.then(|| Judge::new(current_mtu)),
             open: Arc::default(),
         })
     }
@@ -94,6 +91,8 @@ impl ControllerFactory for Factory {
 /// A controller whose window can be opened for good.
 struct Gate {
     inner: Box<dyn Controller>,
+    /// Decides which losses the controller hears of; without it, of all.
+    judge: Option<Judge>,
     /// Shared by the controller in use and its copies.
     open: Arc<AtomicBool>,
 }
@@ -111,6 +110,9 @@ impl Controller for Gate {
         app_limited: bool,
         rtt: &RttEstimator,
     ) {
+        if let Some(judge) = &mut self.judge {
+            judge.acked(now, sent, bytes, self.inner.window());
+        }
         self.inner.on_ack(now, sent, bytes, app_limited, rtt);
     }
 
@@ -132,11 +134,22 @@ impl Controller for Gate {
         is_persistent_congestion: bool,
         lost_bytes: u64,
     ) {
-        self.inner
-            .on_congestion_event(now, sent, is_persistent_congestion, lost_bytes);
+        let full = match &mut self.judge {
+            Some(judge) => judge.lost(lost_bytes, self.inner.window()),
+            None => true,
+        };
+        // Without lost bytes it is a mark of the network (ECN): that is congestion.
+        let marked = lost_bytes == 0;
+        if marked || is_persistent_congestion || full {
+            self.inner
+                .on_congestion_event(now, sent, is_persistent_congestion, lost_bytes);
+        }
     }
 
     fn on_mtu_update(&mut self, new_mtu: u16) {
+        if let Some(judge) = &mut self.judge {
+            judge.set_mtu(new_mtu);
+        }
         self.inner.on_mtu_update(new_mtu);
     }
 
@@ -155,6 +168,7 @@ impl Controller for Gate {
     fn clone_box(&self) -> Box<dyn Controller> {
         Box::new(Self {
             inner: self.inner.clone_box(),
+            judge: self.judge.clone(),
             open: Arc::clone(&self.open),
         })
     }
@@ -188,5 +202,23 @@ mod tests {
         copy.open.store(true, Ordering::Relaxed);
         assert_eq!(used.window(), u64::MAX);
         assert_eq!(other.window(), INITIAL_WINDOW);
+    }
+
+    #[test]
+    fn patient_is_made_slower_by_congestion_only() {
+        const LATER: std::time::Duration = std::time::Duration::from_millis(20);
+        let now = Instant::now();
+        let mut patient = Arc::new(Factory::new(Congestion::Patient)).build(now, 1200);
+        let first = patient.window();
+        patient.on_congestion_event(now, now, false, 1200);
+        assert_eq!(patient.window(), first);
+        patient.on_congestion_event(now, now, false, 0);
+        let second = patient.window();
+        assert!(second < first, "a mark of the network");
+        patient.on_congestion_event(now + LATER, now + LATER, true, 1200);
+        assert!(patient.window() < second, "persistent congestion");
+        let mut cubic = Arc::new(Factory::new(Congestion::Cubic)).build(now, 1200);
+        cubic.on_congestion_event(now, now, false, 1200);
+        assert!(cubic.window() < first, "each loss");
     }
 }

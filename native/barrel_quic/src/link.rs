@@ -387,9 +387,7 @@ impl Link {
                 )
             };
             if let Some(opened) = say {
-                let mut message = [DRAIN; 9];
-                message[1..].copy_from_slice(&opened.to_be_bytes());
-                if send.write_all(&message).await.is_err() {
+                if send.write_all(&control(DRAIN, opened)).await.is_err() {
                     // The peer stopped its control stream; or the link has
                     // ended, and this changes nothing.
                     return self.close(Code::Protocol);
@@ -403,9 +401,7 @@ impl Link {
             tokio::select! {
                 () = self.changed.notified() => {}
                 () = self.ping.notified() => {
-                    let mut message = [0; 9];
-                    message[0] = PING;
-                    if send.write_all(&message).await.is_err() {
+                    if send.write_all(&control(PING, 0)).await.is_err() {
                         return self.close(Code::Protocol);
                     }
                 }
@@ -418,6 +414,13 @@ impl Link {
             }
         }
     }
+}
+
+/// A message of the control stream.
+fn control(kind: u8, value: u64) -> [u8; 9] {
+    let mut message = [kind; 9];
+    message[1..].copy_from_slice(&value.to_be_bytes());
+    message
 }
 
 /// Keeps DRAIN from being said while an open may still become a stream.

@@ -10,11 +10,7 @@
 //!
 //! On a path with an ordinary queue this is Cubic, and shares like Cubic.
 
-use std::any::Any;
 use std::time::{Duration, Instant};
-
-use quinn::congestion::{Controller, ControllerMetrics};
-use quinn_proto::RttEstimator;
 
 /// Time in a queue that says that there is one: a quarter of the round trip, and no
 /// less than this, which schedulers and delayed acknowledgements use up.
@@ -29,23 +25,9 @@ const FEW: u64 = 3;
 /// Packets that are remembered at least; then the older ones count half.
 const MEMORY: u64 = 200;
 
-pub(crate) struct Patient {
-    inner: Box<dyn Controller>,
-    judge: Judge,
-}
-
-impl Patient {
-    pub(crate) fn new(inner: Box<dyn Controller>, mtu: u16) -> Self {
-        Self {
-            inner,
-            judge: Judge::new(mtu),
-        }
-    }
-}
-
-/// What it knows of the path.
+/// What is known of the path.
 #[derive(Clone)]
-struct Judge {
+pub(crate) struct Judge {
     mtu: u64,
     /// The shortest round trip of all.
     base: Duration,
@@ -58,7 +40,7 @@ struct Judge {
 }
 
 impl Judge {
-    fn new(mtu: u16) -> Self {
+    pub(crate) fn new(mtu: u16) -> Self {
         Self {
             mtu: u64::from(mtu),
             base: Duration::MAX,
@@ -69,7 +51,13 @@ impl Judge {
         }
     }
 
-    fn acked(&mut self, now: Instant, sent: Instant, bytes: u64, window: u64) {
+    /// The datagram size has changed.
+    pub(crate) fn set_mtu(&mut self, mtu: u16) {
+        self.mtu = u64::from(mtu);
+    }
+
+    /// So many bytes, sent then, were acknowledged.
+    pub(crate) fn acked(&mut self, now: Instant, sent: Instant, bytes: u64, window: u64) {
         // What was sent after a round began, begins the next.
         if self.round.is_none_or(|began| sent >= began) {
             self.round = Some(now);
@@ -82,7 +70,7 @@ impl Judge {
     }
 
     /// Whether the loss of that many bytes says that the line is full.
-    fn lost(&mut self, bytes: u64, window: u64) -> bool {
+    pub(crate) fn lost(&mut self, bytes: u64, window: u64) -> bool {
         self.remember(0, bytes, window);
         self.is_queueing() || self.loses_much()
     }
@@ -108,85 +96,9 @@ impl Judge {
     }
 }
 
-impl Controller for Patient {
-    fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
-        self.inner.on_sent(now, bytes, last_packet_number);
-    }
-
-    fn on_ack(
-        &mut self,
-        now: Instant,
-        sent: Instant,
-        bytes: u64,
-        app_limited: bool,
-        rtt: &RttEstimator,
-    ) {
-        self.judge.acked(now, sent, bytes, self.inner.window());
-        self.inner.on_ack(now, sent, bytes, app_limited, rtt);
-    }
-
-    fn on_end_acks(
-        &mut self,
-        now: Instant,
-        in_flight: u64,
-        app_limited: bool,
-        largest_packet_num_acked: Option<u64>,
-    ) {
-        self.inner
-            .on_end_acks(now, in_flight, app_limited, largest_packet_num_acked);
-    }
-
-    fn on_congestion_event(
-        &mut self,
-        now: Instant,
-        sent: Instant,
-        is_persistent_congestion: bool,
-        lost_bytes: u64,
-    ) {
-        // Without lost bytes it is a mark of the network (ECN): that is congestion.
-        let marked = lost_bytes == 0;
-        let full = self.judge.lost(lost_bytes, self.inner.window());
-        if marked || is_persistent_congestion || full {
-            self.inner
-                .on_congestion_event(now, sent, is_persistent_congestion, lost_bytes);
-        }
-    }
-
-    fn on_mtu_update(&mut self, new_mtu: u16) {
-        self.judge.mtu = u64::from(new_mtu);
-        self.inner.on_mtu_update(new_mtu);
-    }
-
-    fn window(&self) -> u64 {
-        self.inner.window()
-    }
-
-    fn metrics(&self) -> ControllerMetrics {
-        self.inner.metrics()
-    }
-
-    fn clone_box(&self) -> Box<dyn Controller> {
-        Box::new(Self {
-            inner: self.inner.clone_box(),
-            judge: self.judge.clone(),
-        })
-    }
-
-    fn initial_window(&self) -> u64 {
-        self.inner.initial_window()
-    }
-
-    fn into_any(self: Box<Self>) -> Box<dyn Any> {
-        self
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
-
-    use quinn::congestion::{ControllerFactory, CubicConfig};
 
     const MTU: u64 = 1200;
     const BASE: Duration = Duration::from_millis(20);
@@ -261,20 +173,5 @@ mod tests {
         let mut judge = Judge::new(MTU as u16);
         assert!(!judge.lost(FEW * MTU, 10 * MTU));
         assert!(judge.lost(MTU, 10 * MTU));
-    }
-
-    #[test]
-    fn only_congestion_makes_the_window_smaller() {
-        let now = Instant::now();
-        let cubic = Arc::new(CubicConfig::default()).build(now, MTU as u16);
-        let mut patient = Patient::new(cubic, MTU as u16);
-        let first = patient.window();
-        patient.on_congestion_event(now, now, false, MTU);
-        assert_eq!(patient.window(), first);
-        patient.on_congestion_event(now, now, false, 0);
-        let second = patient.window();
-        assert!(second < first, "a mark of the network");
-        patient.on_congestion_event(now + BASE, now + BASE, true, MTU);
-        assert!(patient.window() < second, "persistent congestion");
     }
 }
