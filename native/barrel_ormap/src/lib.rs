@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! What do we all agree on.
+
+#![forbid(unsafe_code)]
