@@ -17,6 +17,7 @@
 //! that was made durable ahead of the stamps, see [`Clock::poll_floor`].
 
 use std::fmt;
+use std::time::Duration;
 
 /// Bits of the counter.
 const COUNTER: u32 = 16;
@@ -89,6 +90,16 @@ impl fmt::Debug for Hlc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.wall_time(), self.logical())
     }
+}
+
+/// What the two clocks of a host show. Time that passes is measured on the first, which
+/// nobody sets; the second only ever becomes part of stamps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Now {
+    /// Since the node started.
+    pub mono: Duration,
+    /// Milliseconds since 1970.
+    pub wall_ms: u64,
 }
 
 /// A stamp from too far in the future. The clock has not changed.
@@ -174,7 +185,7 @@ impl Clock {
     /// clock. Nothing has changed, but the count.
     pub fn receive(&mut self, wall_ms: u64, stamp: Hlc) -> Result<Hlc, Drift> {
         let next = Hlc::new(wall_ms, 0).max(self.last.next()).max(stamp.next());
-        if stamp > self.last && !self.is_near(wall_ms, next) {
+        if !self.accepts(wall_ms, stamp) {
             self.rejected += 1;
             let ahead_ms = stamp.wall_time().saturating_sub(wall_ms);
             return Err(Drift { stamp, ahead_ms });
@@ -190,13 +201,19 @@ impl Clock {
         self.step(Hlc::new(wall_ms, 0).max(self.last.next()).max(stamp.next()))
     }
 
-    /// Whether the stamp is not too far ahead of the wall clock.
-    pub fn is_near(&self, wall_ms: u64, stamp: Hlc) -> bool {
+    /// Whether [`Clock::receive`] would take the stamp.
+    pub fn accepts(&self, wall_ms: u64, stamp: Hlc) -> bool {
         #[cfg(feature = "mutants")]
         if self.mutant == Some(Mutant::AbsorbAll) {
             return true;
         }
-        stamp.wall_time() <= wall_ms.saturating_add(self.max_drift_ms)
+        let near_ms = wall_ms.saturating_add(self.max_drift_ms);
+        stamp <= self.last || stamp.next().wall_time() <= near_ms
+    }
+
+    /// When the wall clock shows this millisecond, the stamp is accepted.
+    pub fn accepted_at(&self, stamp: Hlc) -> u64 {
+        stamp.next().wall_time().saturating_sub(self.max_drift_ms)
     }
 
     /// The permitted drift in milliseconds.
@@ -324,6 +341,12 @@ mod tests {
         clock.check();
     }
 
+    /// Random schedules per property.
+    fn schedules() -> u32 {
+        let set = std::env::var("BARREL_SCHEDULES").ok();
+        set.and_then(|number| number.parse().ok()).unwrap_or(2_000)
+    }
+
     /// What happens to a cluster of three.
     #[derive(Clone, Debug)]
     enum Step {
@@ -439,7 +462,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(crate::pair::cases())]
+        #![proptest_config(ProptestConfig::with_cases(schedules()))]
 
         #[test]
         fn stamps_grow_along_messages_whatever_the_wall_clocks_do(steps in prop::collection::vec(step(), 1..60)) {
