@@ -2,10 +2,8 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
-
 use super::linklog::Life;
-use super::machine::Link;
+use super::machine::{Link, Machine};
 use super::time::Time;
 
 /// Links at one time, at most: the bits of a link number that name its place.
@@ -43,7 +41,7 @@ pub(crate) enum Phase {
 
 /// One end and the direction in which it sends.
 #[derive(Clone, Debug)]
-pub(crate) struct End {
+pub(crate) struct End<M: Machine> {
     pub(crate) who: Life,
     pub(crate) phase: Phase,
     /// Nothing that it sends may arrive before: what it sent earlier arrives then.
@@ -51,10 +49,10 @@ pub(crate) struct End {
     /// Since when nothing that it sends arrives.
     pub(crate) blocked: Option<Time>,
     /// What it sent since.
-    pub(crate) held: VecDeque<Bytes>,
+    pub(crate) held: VecDeque<M::Message>,
 }
 
-impl End {
+impl<M: Machine> End<M> {
     fn new(who: Life) -> Self {
         Self {
             who,
@@ -72,17 +70,17 @@ pub(crate) const DIALLER: usize = 0;
 pub(crate) const ACCEPTOR: usize = 1;
 
 #[derive(Clone, Debug)]
-pub(crate) struct Conn<C> {
-    pub(crate) contact: C,
+pub(crate) struct Conn<M: Machine> {
+    pub(crate) contact: M::Contact,
     pub(crate) started: Time,
     /// One way, in nanoseconds.
     pub(crate) latency: u64,
-    pub(crate) ends: [End; 2],
+    pub(crate) ends: [End<M>; 2],
 }
 
-impl<C> Conn<C> {
+impl<M: Machine> Conn<M> {
     pub(crate) fn new(
-        contact: C,
+        contact: M::Contact,
         started: Time,
         latency: u64,
         dialler: Life,
@@ -104,13 +102,13 @@ impl<C> Conn<C> {
 
 /// A slab of links.
 #[derive(Clone, Debug)]
-pub(crate) struct Conns<C> {
-    places: Vec<Option<(u64, Conn<C>)>>,
+pub(crate) struct Conns<M: Machine> {
+    places: Vec<Option<(u64, Conn<M>)>>,
     free: Vec<u32>,
     serial: u64,
 }
 
-impl<C> Conns<C> {
+impl<M: Machine> Conns<M> {
     pub(crate) fn new() -> Self {
         Self {
             places: Vec::new(),
@@ -119,7 +117,7 @@ impl<C> Conns<C> {
         }
     }
 
-    pub(crate) fn insert(&mut self, conn: Conn<C>) -> ConnRef {
+    pub(crate) fn insert(&mut self, conn: Conn<M>) -> ConnRef {
         self.serial += 1;
         let serial = self.serial;
         let place = self.free.pop().unwrap_or_else(|| {
@@ -134,14 +132,14 @@ impl<C> Conns<C> {
         ConnRef { place, serial }
     }
 
-    pub(crate) fn find(&self, which: ConnRef) -> Option<&Conn<C>> {
+    pub(crate) fn find(&self, which: ConnRef) -> Option<&Conn<M>> {
         match self.places.get(which.place as usize) {
             Some(Some((serial, conn))) if *serial == which.serial => Some(conn),
             _ => None,
         }
     }
 
-    pub(crate) fn find_mut(&mut self, which: ConnRef) -> Option<&mut Conn<C>> {
+    pub(crate) fn find_mut(&mut self, which: ConnRef) -> Option<&mut Conn<M>> {
         match self.places.get_mut(which.place as usize) {
             Some(Some((serial, conn))) if *serial == which.serial => Some(conn),
             _ => None,
@@ -150,7 +148,7 @@ impl<C> Conns<C> {
 
     /// Forgets a link that neither end knows any more.
     pub(crate) fn sweep(&mut self, which: ConnRef) {
-        let is_over = |conn: &Conn<C>| conn.ends.iter().all(|end| end.phase == Phase::Down);
+        let is_over = |conn: &Conn<M>| conn.ends.iter().all(|end| end.phase == Phase::Down);
         if self.find(which).is_some_and(is_over) {
             self.places[which.place as usize] = None;
             self.free.push(which.place);

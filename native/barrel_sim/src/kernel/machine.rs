@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use bytes::Bytes;
+use super::hash::LogHash;
 
 /// A node of the world, by number.
 pub type NodeNo = u32;
@@ -58,6 +58,8 @@ pub enum Output<M: Machine> {
 pub trait Machine: Clone + Debug {
     /// Where to dial.
     type Contact: Clone + Debug + PartialEq;
+    /// What goes over a link.
+    type Message: Clone + Debug;
     /// What those who watch see.
     type Event: Clone + Debug;
     /// What is written to the disk.
@@ -80,9 +82,9 @@ pub trait Machine: Clone + Debug {
     /// Nobody answered there.
     fn handle_dial_failed(&mut self, now: Now, contact: Self::Contact);
     /// A message came.
-    fn handle_message(&mut self, now: Now, link: Link, bytes: Bytes);
+    fn handle_message(&mut self, now: Now, link: Link, message: Self::Message);
     /// The next message for this link.
-    fn poll_send(&mut self, link: Link) -> Option<Bytes>;
+    fn poll_send(&mut self, link: Link) -> Option<Self::Message>;
     /// This batch is on the disk.
     fn handle_persisted(&mut self, now: Now, token: u64);
     /// The time named by `poll_timeout` has come.
@@ -93,7 +95,11 @@ pub trait Machine: Clone + Debug {
     fn poll_output(&mut self) -> Option<Output<Self>>;
 
     /// Sorts messages for the counts: below [`KINDS`].
-    fn kind(bytes: &[u8]) -> usize;
+    fn kind(message: &Self::Message) -> usize;
+    /// How many bytes it has on the wire.
+    fn length(message: &Self::Message) -> usize;
+    /// Puts all that a message says into the log hash.
+    fn fold(message: &Self::Message, hash: &mut LogHash);
     /// A number for the log hash.
     fn digest(event: &Self::Event) -> u64;
 }

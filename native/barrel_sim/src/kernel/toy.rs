@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use bytes::Bytes;
-
+use super::hash::LogHash;
 use super::machine::{Link, LinkDown, Machine, NodeNo, Now, Output};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +22,7 @@ pub(crate) struct Toy {
     pub(crate) links: BTreeMap<NodeNo, Link>,
     heard: BTreeSet<u64>,
     outputs: VecDeque<Output<Toy>>,
-    outbox: BTreeMap<Link, VecDeque<Bytes>>,
+    outbox: BTreeMap<Link, VecDeque<u64>>,
     tick: Option<(Duration, Duration)>,
     pub(crate) wall_ms: u64,
 }
@@ -42,10 +41,7 @@ impl Toy {
     pub(crate) fn say(&mut self, number: u64) {
         self.heard.insert(number);
         for link in self.links.values() {
-            self.outbox
-                .entry(*link)
-                .or_default()
-                .push_back(Bytes::copy_from_slice(&number.to_le_bytes()));
+            self.outbox.entry(*link).or_default().push_back(number);
             self.outputs.push_back(Output::Ready(*link));
         }
     }
@@ -75,6 +71,7 @@ impl Toy {
 
 impl Machine for Toy {
     type Contact = NodeNo;
+    type Message = u64;
     type Event = Seen;
     type Batch = u64;
 
@@ -106,13 +103,12 @@ impl Machine for Toy {
         self.tell(Seen::DialFailed(contact));
     }
 
-    fn handle_message(&mut self, now: Now, link: Link, bytes: Bytes) {
+    fn handle_message(&mut self, now: Now, link: Link, number: u64) {
         self.wall_ms = now.wall_ms;
         assert!(
             self.peer(link).is_some(),
             "a message over a link that is not known"
         );
-        let number = u64::from_le_bytes(*bytes.first_chunk().expect("eight bytes"));
         if self.heard.contains(&number) {
             self.tell(Seen::Repeated(number));
         } else {
@@ -121,7 +117,7 @@ impl Machine for Toy {
         }
     }
 
-    fn poll_send(&mut self, link: Link) -> Option<Bytes> {
+    fn poll_send(&mut self, link: Link) -> Option<u64> {
         self.outbox.get_mut(&link)?.pop_front()
     }
 
@@ -144,8 +140,16 @@ impl Machine for Toy {
         self.outputs.pop_front()
     }
 
-    fn kind(bytes: &[u8]) -> usize {
-        usize::from(bytes[0] & 7)
+    fn kind(number: &u64) -> usize {
+        (number & 7) as usize
+    }
+
+    fn length(_: &u64) -> usize {
+        8
+    }
+
+    fn fold(number: &u64, hash: &mut LogHash) {
+        hash.number(*number);
     }
 
     fn digest(event: &Seen) -> u64 {

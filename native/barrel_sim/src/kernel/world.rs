@@ -1,7 +1,5 @@
 //! The world: nodes, time and what comes next.
 
-use bytes::Bytes;
-
 use super::config::Config;
 use super::conn::{ConnRef, Conns, DIALLER};
 use super::dice::Dice;
@@ -38,7 +36,7 @@ pub(crate) enum Event<M: Machine> {
     /// A dial to a peer with a link: it is named again.
     Again(ConnRef, Life, M::Contact),
     /// For this end.
-    Arrive(ConnRef, usize, Bytes),
+    Arrive(ConnRef, usize, M::Message),
     /// This end loses the link.
     Down(ConnRef, usize, LinkDown),
     /// Nothing that this end sends has arrived since then.
@@ -55,7 +53,7 @@ pub struct World<M: Machine> {
     pub(crate) dice: Dice,
     pub(crate) queue: Queue<Event<M>>,
     pub(crate) nodes: Vec<Slot<M>>,
-    pub(crate) conns: Conns<M::Contact>,
+    pub(crate) conns: Conns<M>,
     pub(crate) rules: Vec<Rule>,
     pub(crate) walls: Walls,
     pub(crate) log: Option<LinkLog>,
@@ -166,7 +164,7 @@ impl<M: Machine> World<M> {
             Event::Again(which, who, contact) => self.on_again(which, who, contact),
             Event::Persisted(who, token, batch) => self.on_persisted(who, token, batch),
             Event::Establish(which) => self.on_establish(which),
-            Event::Arrive(which, end, bytes) => self.on_arrive(which, end, bytes),
+            Event::Arrive(which, end, message) => self.on_arrive(which, end, message),
             Event::Down(which, end, reason) => self.on_down(which, end, reason),
             Event::Timer(_) | Event::Accept(_) | Event::Thaw(_) | Event::Stalled(..) => {}
         }
@@ -198,7 +196,7 @@ impl<M: Machine> World<M> {
             .and_then(M::poll_timeout)
             .is_some_and(due)
         {
-            self.tell(who.node, 2, &[], |machine, now| machine.handle_timeout(now));
+            self.tell(who.node, 2, 0, |machine, now| machine.handle_timeout(now));
         } else {
             self.set_timer(who.node);
         }
@@ -206,7 +204,7 @@ impl<M: Machine> World<M> {
 
     fn on_persisted(&mut self, who: Life, token: u64, batch: M::Batch) {
         self.nodes[who.node as usize].disk.push(batch);
-        self.tell(who.node, 3, &token.to_le_bytes(), |machine, now| {
+        self.tell(who.node, 3, token, |machine, now| {
             machine.handle_persisted(now, token)
         });
     }
@@ -216,7 +214,7 @@ impl<M: Machine> World<M> {
         &mut self,
         node: NodeNo,
         kind: u8,
-        what: &[u8],
+        what: u64,
         say: impl FnOnce(&mut M, Now),
     ) {
         let now = self.clock(node);
@@ -225,7 +223,7 @@ impl<M: Machine> World<M> {
         };
         self.hash.number(self.now.0);
         self.hash.number(u64::from(node) << 8 | u64::from(kind));
-        self.hash.bytes(what);
+        self.hash.number(what);
         say(machine, now);
         self.settle(node);
     }
@@ -260,12 +258,12 @@ impl<M: Machine> World<M> {
     }
 
     fn drain(&mut self, node: NodeNo, link: Link) {
-        while let Some(bytes) = self.nodes[node as usize]
+        while let Some(message) = self.nodes[node as usize]
             .machine
             .as_mut()
             .and_then(|machine| machine.poll_send(link))
         {
-            self.transmit(node, ConnRef::of(link), bytes);
+            self.transmit(node, ConnRef::of(link), message);
         }
     }
 

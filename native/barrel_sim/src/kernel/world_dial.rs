@@ -79,7 +79,7 @@ impl<M: Machine> World<M> {
 
     pub(crate) fn on_dial_failed(&mut self, who: Life, contact: M::Contact) {
         self.nodes[who.node as usize].counts.failed_dials += 1;
-        self.tell(who.node, 4, &[], |machine, now| {
+        self.tell(who.node, 4, 0, |machine, now| {
             machine.handle_dial_failed(now, contact)
         });
     }
@@ -172,7 +172,7 @@ impl<M: Machine> World<M> {
     }
 
     fn tell_up(&mut self, which: ConnRef, node: NodeNo, peer: NodeNo, dialled: Option<M::Contact>) {
-        self.tell(node, 5, &peer.to_le_bytes(), |machine, now| {
+        self.tell(node, 5, u64::from(peer), |machine, now| {
             machine.handle_link_up(now, peer, which.link(), dialled);
         });
     }

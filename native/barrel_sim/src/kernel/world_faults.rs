@@ -197,8 +197,8 @@ impl<M: Machine> World<M> {
             self.queue.push(at, Event::Stalled(which, end, self.now));
         } else {
             conn.ends[end].blocked = None;
-            for bytes in std::mem::take(&mut conn.ends[end].held) {
-                self.send(which, end, bytes);
+            for message in std::mem::take(&mut conn.ends[end].held) {
+                self.send(which, end, message);
             }
         }
         self.relog(which);
@@ -206,7 +206,7 @@ impl<M: Machine> World<M> {
 
     /// Nothing came from this end for the idle timeout: the other end gives up.
     pub(crate) fn on_stalled(&mut self, which: ConnRef, end: usize, since: Time) {
-        let is_so = |conn: &Conn<M::Contact>| {
+        let is_so = |conn: &Conn<M>| {
             conn.ends[end].blocked == Some(since) && conn.ends[1 - end].phase == Phase::Up
         };
         if self.conns.find(which).is_some_and(is_so) {

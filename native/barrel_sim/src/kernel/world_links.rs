@@ -1,7 +1,5 @@
 //! How links carry and end.
 
-use bytes::Bytes;
-
 use super::conn::{ACCEPTOR, ConnRef, DIALLER, Phase};
 use super::fault::{Act, Verdict, judge};
 use super::machine::{Link, LinkDown, Machine, NodeNo};
@@ -9,7 +7,7 @@ use super::time::{Time, nanos};
 use super::world::{Event, World};
 
 impl<M: Machine> World<M> {
-    pub(crate) fn transmit(&mut self, node: NodeNo, which: ConnRef, bytes: Bytes) {
+    pub(crate) fn transmit(&mut self, node: NodeNo, which: ConnRef, message: M::Message) {
         let Some(conn) = self.conns.find_mut(which) else {
             return;
         };
@@ -17,40 +15,40 @@ impl<M: Machine> World<M> {
         if conn.ends[end].phase != Phase::Up {
             return;
         }
-        let kind = M::kind(&bytes);
+        let (kind, length) = (M::kind(&message), M::length(&message));
         let counts = &mut self.nodes[node as usize].counts;
         counts.sent[kind] += 1;
-        counts.bytes[kind] += bytes.len() as u64;
+        counts.bytes[kind] += length as u64;
         if conn.ends[1 - end].phase == Phase::Down {
             return;
         }
         if conn.ends[end].blocked.is_some() {
-            conn.ends[end].held.push_back(bytes);
+            conn.ends[end].held.push_back(message);
             return;
         }
         let to = conn.ends[1 - end].who.node;
         match judge(&self.rules, &mut self.dice, node, to, kind) {
-            Verdict::Pass => self.send(which, end, bytes),
+            Verdict::Pass => self.send(which, end, message),
             Verdict::Hit(Act::Drop) => {}
             Verdict::Hit(Act::Reset) => self.reset(which),
             Verdict::Hit(Act::Duplicate) => {
-                self.send(which, end, bytes.clone());
-                self.send(which, end, bytes);
+                self.send(which, end, message.clone());
+                self.send(which, end, message);
             }
             Verdict::Hit(Act::Deliver(after)) => {
                 let at = self.arrival(which, end).after(after);
-                self.queue.push(at, Event::Arrive(which, 1 - end, bytes));
+                self.queue.push(at, Event::Arrive(which, 1 - end, message));
             }
         }
     }
 
     /// In order behind what was sent before.
-    pub(crate) fn send(&mut self, which: ConnRef, end: usize, bytes: Bytes) {
+    pub(crate) fn send(&mut self, which: ConnRef, end: usize, message: M::Message) {
         let at = self.arrival(which, end);
         if let Some(conn) = self.conns.find_mut(which) {
             conn.ends[end].not_before = at;
         }
-        self.queue.push(at, Event::Arrive(which, 1 - end, bytes));
+        self.queue.push(at, Event::Arrive(which, 1 - end, message));
     }
 
     fn arrival(&mut self, which: ConnRef, end: usize) -> Time {
@@ -66,7 +64,7 @@ impl<M: Machine> World<M> {
         })
     }
 
-    pub(crate) fn on_arrive(&mut self, which: ConnRef, end: usize, bytes: Bytes) {
+    pub(crate) fn on_arrive(&mut self, which: ConnRef, end: usize, message: M::Message) {
         let Some(conn) = self
             .conns
             .find(which)
@@ -75,9 +73,9 @@ impl<M: Machine> World<M> {
             return;
         };
         let node = conn.ends[end].who.node;
-        let heard = bytes.clone();
-        self.tell(node, 6, &heard, |machine, now| {
-            machine.handle_message(now, which.link(), bytes)
+        M::fold(&message, &mut self.hash);
+        self.tell(node, 6, which.link().0, |machine, now| {
+            machine.handle_message(now, which.link(), message);
         });
     }
 
@@ -166,7 +164,7 @@ impl<M: Machine> World<M> {
         self.tell(
             who.node,
             7 + reason as u8,
-            &which.link().0.to_le_bytes(),
+            which.link().0,
             |machine, now| {
                 machine.handle_link_down(now, which.link(), reason);
             },
