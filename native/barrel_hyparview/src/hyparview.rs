@@ -2,51 +2,131 @@
 
 //! One node: what it knows, and the verbs.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use rand::SeedableRng;
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::Peer;
 use crate::active::Active;
-use crate::config::Config;
-use crate::message::{Component, Message};
-use crate::output::{Link, LinkDown, Misbehaved, Output};
+use crate::config::{ACTIVE_SIZE, Config, MAX_VIEW};
+use crate::fingerprint::Fingerprint;
+use crate::links::Ended;
+use crate::lost::Lost;
+use crate::message::{Component, Message, Parting};
+use crate::meter::{Meter, Meters};
+use crate::output::{DownReason, Event, Link, LinkDown, Output};
+use crate::passive::Passive;
+use crate::request::{Purpose, Requests};
+use crate::sampler::Sampler;
+use crate::stats::Stats;
+use crate::switch::Role;
+
+/// Peers whose group is remembered. Groups matter for those who insist now.
+const MAX_GROUPS: usize = 256;
 
 /// The views of one node.
 #[derive(Clone, Debug)]
 pub struct HyParView<P> {
-    me: P,
-    config: Config,
-    rng: ChaCha8Rng,
-    active: Active<P>,
-    outputs: VecDeque<Output<P>>,
-    stats: Stats,
+    pub(crate) me: P,
+    pub(crate) config: Config,
+    pub(crate) rng: ChaCha8Rng,
+    /// Members of the cluster as the directory says, 0 while it says nothing.
+    pub(crate) members: usize,
+    pub(crate) left: bool,
+
+    pub(crate) active: Active<P>,
+    pub(crate) passive: Passive<P>,
+    pub(crate) sampler: Sampler<P>,
+    pub(crate) lost: Lost<P>,
+    pub(crate) fingerprint: Fingerprint<P>,
+
+    pub(crate) requests: Requests<P>,
+    /// Candidates that refused in this pass of repair.
+    pub(crate) refused: BTreeSet<P>,
+    /// This pass has found no more candidates.
+    pub(crate) exhausted: bool,
+    pub(crate) under_filled_since: Option<Duration>,
+    pub(crate) ended: Ended<P>,
+
+    /// The first verb sets it.
+    pub(crate) shuffle_at: Option<Duration>,
+    /// What our last shuffle took from the address book, while its answer may come.
+    pub(crate) shuffled: Option<Vec<P>>,
+    /// Lost peers that were asked, and until when they may answer.
+    pub(crate) probing: BTreeMap<P, Duration>,
+    /// Shuffle periods in which no other component is merged with.
+    pub(crate) merge_pause: u32,
+    pub(crate) role: Option<Role<P>>,
+
+    pub(crate) groups: VecDeque<(P, u64)>,
+    pub(crate) forced: Meters<Group<P>>,
+    pub(crate) forced_total: Meter,
+    pub(crate) hub: Meter,
+    pub(crate) urgent: Meters<P>,
+    pub(crate) ordinary: Meters<P>,
+
+    pub(crate) outputs: VecDeque<Output<P>>,
+    pub(crate) stats: Stats,
+}
+
+/// Who shares what may be forced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Group<P> {
+    Named(u64),
+    Alone(P),
 }
 
 /// What outlives a restart.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Saved<P> {
     /// Lost peers, and how long ago they were lost.
     pub lost: Vec<(P, Duration)>,
-    /// Contacts we joined through.
+    /// Contacts we joined through, the latest at the end.
     pub seeds: Vec<P>,
 }
 
-/// Counts since birth.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stats {}
-
 impl<P: Peer> HyParView<P> {
     /// A node alone. It takes in whoever joins, and joins nobody by itself.
+    ///
+    /// Sizes above [`MAX_VIEW`] count as that, and an active view has room for one at least.
     #[must_use]
     pub fn new(me: P, config: Config, seed: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let (lost, seeds) = config
+            .lost_book
+            .as_ref()
+            .map_or((0, 0), |book| (book.size, book.seeds));
+        let passive = Passive::new(config.passive_size.min(MAX_VIEW), config.introducer_share);
+        let sampler = Sampler::new(&mut rng, config.sampler.unwrap_or(0).min(MAX_VIEW));
         Self {
             me,
             config,
-            rng: ChaCha8Rng::seed_from_u64(seed),
+            rng,
+            members: 0,
+            left: false,
             active: Active::new(),
+            passive,
+            sampler,
+            lost: Lost::new(lost.min(MAX_VIEW), seeds.min(MAX_VIEW)),
+            fingerprint: Fingerprint::new(me),
+            requests: Requests::new(),
+            refused: BTreeSet::new(),
+            exhausted: false,
+            under_filled_since: None,
+            ended: Ended::new(),
+            shuffle_at: None,
+            shuffled: None,
+            probing: BTreeMap::new(),
+            merge_pause: 0,
+            role: None,
+            groups: VecDeque::new(),
+            forced: Meters::new(),
+            forced_total: Meter::default(),
+            hub: Meter::default(),
+            urgent: Meters::new(),
+            ordinary: Meters::new(),
             outputs: VecDeque::new(),
             stats: Stats::default(),
         }
@@ -54,81 +134,162 @@ impl<P: Peer> HyParView<P> {
 
     /// Puts back what [`Self::saved`] gave before a restart.
     pub fn restore(&mut self, now: Duration, saved: Saved<P>) {
-        let _ = (now, saved);
+        self.wake(now);
+        for (peer, before) in saved.lost {
+            if peer != self.me && !self.active.contains(peer) {
+                self.lost.insert(now, peer, before);
+            }
+        }
+        for seed in saved.seeds {
+            if seed != self.me {
+                self.lost.insert_seed(seed);
+            }
+        }
+        self.after(now);
     }
 
     /// What should outlive a restart.
     #[must_use]
     pub fn saved(&self, now: Duration) -> Saved<P> {
-        let _ = now;
         Saved {
-            lost: Vec::new(),
-            seeds: Vec::new(),
+            lost: self.lost.saved(now),
+            seeds: self.lost.seeds().collect(),
         }
     }
 
-    /// Joins through a node whose id is known. Also joins two clusters: the contact becomes
-    /// a neighbour in any case.
+    /// Joins through a node whose id is known. Also joins two clusters: the contact, if it
+    /// takes us in, becomes a neighbour even if we are full.
     pub fn join(&mut self, now: Duration, contact: P) {
-        let _ = (now, contact);
+        self.wake(now);
+        if contact == self.me {
+            return;
+        }
+        self.left = false;
+        self.lost.insert_seed(contact);
+        if !self.active.contains(contact) && !self.request(now, contact, Purpose::Join) {
+            self.event(Event::JoinFailed { contact });
+        }
+        self.after(now);
     }
 
-    /// Says good-bye to the neighbours and forgets everybody; nothing is repaired and nobody
-    /// is taken in until the next [`Self::join`].
+    /// Says good-bye to the neighbours and forgets everybody but the contacts; nothing is
+    /// repaired and nobody is taken in until the next [`Self::join`].
     pub fn leave(&mut self, now: Duration) {
-        let _ = now;
+        self.wake(now);
+        self.left = true;
+        self.role = None;
+        let active: Vec<P> = self.active.peers().collect();
+        for peer in active {
+            self.drop_neighbor(now, peer, DownReason::Leaving, Some(Parting::Leaving));
+        }
+        let waiting = self.requests.iter().map(|request| request.peer);
+        let waiting: Vec<P> = waiting.chain(self.probing.keys().copied()).collect();
+        self.requests.clear();
+        self.probing.clear();
+        waiting.into_iter().for_each(|peer| self.release(peer));
+        self.passive.clear();
+        self.sampler.clear();
+        self.refused.clear();
+        self.shuffled = None;
+        self.under_filled_since = None;
+        self.fingerprint.restart();
+        self.after(now);
     }
 
-    /// A peer said something over that link.
-    ///
-    /// # Errors
-    /// The peer broke the protocol; nothing has changed.
-    pub fn handle_message(
-        &mut self,
-        now: Duration,
-        from: P,
-        link: Link,
-        msg: Message<P>,
-    ) -> Result<(), Misbehaved<P>> {
-        let _ = (now, from, link, msg);
-        Ok(())
-    }
-
-    /// A link has ended.
+    /// A link has ended. It need not have been of a neighbour; nothing of it is to be
+    /// released.
     pub fn handle_link_down(&mut self, now: Duration, peer: P, link: Link, reason: LinkDown) {
-        let _ = (now, peer, link, reason);
+        self.wake(now);
+        self.ended.insert(peer, link);
+        if self.active.find(peer).is_some_and(|n| n.link > link) {
+            return;
+        }
+        let failed = reason == LinkDown::Failed;
+        if self.active.contains(peer) {
+            let reason = if failed {
+                DownReason::LinkFailed
+            } else {
+                DownReason::LinkClosed
+            };
+            self.drop_neighbor(now, peer, reason, None);
+        }
+        self.initiator_lost(peer, link);
+        if failed {
+            self.probing.remove(&peer);
+            self.request_failed(now, peer);
+        } else {
+            self.ask_again(peer);
+        }
+        self.fill(now);
+        self.after(now);
     }
 
     /// What was to be sent to a peer without a link could not be delivered.
     pub fn handle_dial_failed(&mut self, now: Duration, peer: P) {
-        let _ = (now, peer);
+        self.wake(now);
+        if self.active.contains(peer) {
+            self.drop_neighbor(now, peer, DownReason::LinkFailed, None);
+        }
+        self.probing.remove(&peer);
+        self.passive.remove(peer);
+        self.sampler.forget(&mut self.rng, peer);
+        self.request_failed(now, peer);
+        self.fill(now);
+        self.after(now);
     }
 
     /// How many members the cluster has, with us.
     pub fn handle_cluster_size(&mut self, now: Duration, members: usize) {
-        let _ = (now, members);
+        self.wake(now);
+        self.members = members;
+        self.fill(now);
+        self.after(now);
     }
 
     /// Peers of one group share what they may force, such as those behind one network
     /// prefix. A peer nobody told about is a group of its own.
     pub fn handle_group(&mut self, now: Duration, peer: P, group: u64) {
-        let _ = (now, peer, group);
+        self.wake(now);
+        self.groups.retain(|(other, _)| *other != peer);
+        if self.groups.len() >= MAX_GROUPS {
+            self.groups.pop_front();
+        }
+        self.groups.push_back((peer, group));
     }
 
     /// The peer has left the cluster, or is not trusted: out of every view and book.
     pub fn handle_forget(&mut self, now: Duration, peer: P) {
-        let _ = (now, peer);
+        self.wake(now);
+        self.forget(now, peer, DownReason::Forgotten, Some(Parting::Unwanted));
+        self.lost.forget(peer);
+        self.fill(now);
+        self.after(now);
     }
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Duration) {
-        let _ = now;
+        self.wake(now);
+        self.expire(now);
+        if self.shuffle_at.is_some_and(|at| at <= now) {
+            self.schedule_shuffle(now);
+            if !self.left {
+                self.tick(now);
+            }
+        }
+        self.fill(now);
+        self.after(now);
     }
 
     /// When [`Self::handle_timeout`] is to be called next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
-        None
+        let probing = self.probing.values().min().copied();
+        let role = self.role.as_ref().map(Role::until);
+        let shuffle = self.shuffle_at.unwrap_or(Duration::ZERO);
+        [self.requests.next_timeout(), probing, role, Some(shuffle)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// What to do next; to be asked until `None` after each other call.
@@ -154,12 +315,12 @@ impl<P: Peer> HyParView<P> {
 
     /// The address book.
     pub fn passive(&self) -> impl Iterator<Item = P> {
-        std::iter::empty()
+        self.passive.peers()
     }
 
     /// Peers lost to failures, and not found again.
     pub fn lost(&self) -> impl Iterator<Item = P> {
-        std::iter::empty()
+        self.lost.peers()
     }
 
     /// Whether it is a neighbour.
@@ -168,22 +329,31 @@ impl<P: Peer> HyParView<P> {
         self.active.contains(peer)
     }
 
-    /// How many neighbours there should be.
+    /// How many neighbours there should be, and at most are taken in.
     #[must_use]
     pub fn target(&self) -> usize {
-        self.config.active_size.unwrap_or(5)
+        let small = self.members <= self.config.small_cluster_size;
+        let target = match self.config.active_size {
+            Some(size) => size,
+            None if small => ACTIVE_SIZE.max(self.members.saturating_sub(1)),
+            None => ACTIVE_SIZE,
+        };
+        target.clamp(1, MAX_VIEW)
     }
 
     /// The component we believe to be in; `None` without a lost book.
     #[must_use]
     pub fn component(&self) -> Option<Component<P>> {
-        None
+        self.config
+            .lost_book
+            .as_ref()
+            .map(|_| self.fingerprint.component())
     }
 
-    /// Since when neighbours are missing.
+    /// Since when neighbours are missing, of those that there could be.
     #[must_use]
     pub fn under_filled_since(&self) -> Option<Duration> {
-        None
+        self.under_filled_since
     }
 
     /// Counts since birth.
@@ -192,15 +362,111 @@ impl<P: Peer> HyParView<P> {
         &self.stats
     }
 
-    /// The invariants; debug builds test them after each verb.
-    ///
-    /// # Errors
-    /// What does not hold.
-    pub fn check(&self) -> Result<(), &'static str> {
-        if self.active.contains(self.me) {
-            return Err("a node is its own neighbour");
+    /// The first verb tells us what time it is: shuffles of nodes born together spread.
+    pub(crate) fn wake(&mut self, now: Duration) {
+        if self.shuffle_at.is_none() {
+            let period = self.config.shuffle_period.as_micros();
+            let period = u64::try_from(period).unwrap_or(u64::MAX);
+            let phase = self.rng.random_range(0..=period);
+            self.shuffle_at = Some(now.saturating_add(Duration::from_micros(phase)));
         }
-        let _ = &self.rng;
-        Ok(())
+    }
+
+    /// One period after the last, unless that has passed as well.
+    fn schedule_shuffle(&mut self, now: Duration) {
+        let period = self.config.shuffle_period.max(Duration::from_millis(1));
+        let next = self.shuffle_at.unwrap_or(now).saturating_add(period);
+        self.shuffle_at = Some(if next > now {
+            next
+        } else {
+            now.saturating_add(period)
+        });
+    }
+
+    /// Once in each shuffle period.
+    fn tick(&mut self, now: Duration) {
+        if let Some(book) = &self.config.lost_book {
+            self.fingerprint.tick(book.stale_after);
+            self.lost.expire(now, book.keep);
+        }
+        self.merge_pause = self.merge_pause.saturating_sub(1);
+        self.refused.clear();
+        self.exhausted = false;
+        self.shrink(now);
+        self.shuffle();
+        self.maybe_probe(now);
+        self.maybe_switch(now);
+    }
+
+    /// What was asked and not answered.
+    fn expire(&mut self, now: Duration) {
+        while let Some(request) = self.requests.overdue(now) {
+            self.request_failed(now, request.peer);
+            self.release(request.peer);
+        }
+        self.expire_role(now);
+        let late = |(peer, until): (&P, &Duration)| (*until <= now).then_some(*peer);
+        let silent: Vec<P> = self.probing.iter().filter_map(late).collect();
+        for peer in silent {
+            self.probing.remove(&peer);
+            self.release(peer);
+        }
+    }
+
+    /// Out of both views and everything that is under way.
+    pub(crate) fn forget(
+        &mut self,
+        now: Duration,
+        peer: P,
+        reason: DownReason,
+        tell: Option<Parting>,
+    ) {
+        let asked = self.requests.contains(peer) || self.probing.contains_key(&peer);
+        self.drop_neighbor(now, peer, reason, tell);
+        self.abandon_request(peer);
+        self.probing.remove(&peer);
+        self.passive.remove(peer);
+        self.sampler.forget(&mut self.rng, peer);
+        self.lost.remove(peer);
+        if asked {
+            self.release(peer);
+        }
+    }
+
+    pub(crate) fn send(&mut self, to: P, msg: Message<P>) {
+        self.outputs.push_back(Output::Send { to, msg });
+    }
+
+    pub(crate) fn event(&mut self, event: Event<P>) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    /// Says that we need no link to this peer, if that is so.
+    pub(crate) fn release(&mut self, peer: P) {
+        let needed = self.active.contains(peer)
+            || self.requests.contains(peer)
+            || self.probing.contains_key(&peer);
+        if !needed {
+            self.outputs.push_back(Output::Release { peer });
+        }
+    }
+
+    /// The end of every verb.
+    pub(crate) fn after(&mut self, now: Duration) {
+        let possible = match self.members {
+            0 => self.target(),
+            members => self.target().min(members - 1),
+        };
+        self.under_filled_since = if self.left || self.active.len() >= possible {
+            None
+        } else {
+            self.under_filled_since.or(Some(now))
+        };
+        debug_assert_eq!(self.check(), Ok(()));
+    }
+
+    #[cfg(feature = "mutants")]
+    pub(crate) fn breaks(&self, rule: crate::config::Mutant) -> bool {
+        self.config.mutant == Some(rule)
     }
 }

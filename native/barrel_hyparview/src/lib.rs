@@ -65,19 +65,36 @@
 #![forbid(unsafe_code)]
 
 mod active;
+mod check;
 mod config;
+mod fingerprint;
 mod hyparview;
+mod join;
+mod links;
+mod lost;
 mod message;
+mod meter;
+mod neighbor;
 mod output;
+mod passive;
+mod probe;
+mod receive;
+mod repair;
+mod request;
+mod sampler;
+mod shuffle;
+mod stats;
+mod switch;
 
 #[cfg(feature = "mutants")]
 pub use config::Mutant;
 pub use config::{
     ACTIVE_SIZE, AntiHub, Config, EvictionCap, LostBook, MAX_VIEW, RateLimit, Switch,
 };
-pub use hyparview::{HyParView, Saved, Stats};
+pub use hyparview::{HyParView, Saved};
 pub use message::{Component, MAX_PEERS, MAX_TTL, Message, Parting, Priority};
 pub use output::{DownReason, Event, Link, LinkDown, Misbehaved, Offence, Output};
+pub use stats::Stats;
 
 /// What identifies a node.
 ///
