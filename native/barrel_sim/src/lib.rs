@@ -25,3 +25,8 @@
 #![forbid(unsafe_code)]
 
 pub mod kernel;
+pub mod measure;
+pub mod overlay;
+mod overlay_fold;
+pub mod report;
+pub mod subject;

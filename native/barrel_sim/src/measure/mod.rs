@@ -1,0 +1,9 @@
+//! A world seen from outside.
+
+mod delivery;
+mod graph;
+mod spread;
+
+pub use delivery::{Delivery, broadcast};
+pub use graph::{Graph, Paths};
+pub use spread::Spread;
