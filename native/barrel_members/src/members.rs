@@ -1,29 +1,75 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The state machine.
+//! The state machine: its parts, its clock and its readers. What it does with records,
+//! claims and links stands in the modules of these names.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
 use crate::card::{Card, Claim, Status};
 use crate::config::Config;
-use crate::message::{Heard, Message, Misbehaved, Output, Refused, Stats};
+use crate::departed::Departed;
+use crate::directory::{Directory, Entry};
+use crate::early::Early;
+use crate::exceptions::Exceptions;
+use crate::message::{Event, Output, Stats};
+use crate::own::Own;
+use crate::partition::Partition;
+use crate::probes::Probes;
+use crate::senders::{Record, Senders};
 
-/// The directory of one node.
+/// A timeout that is handled later than this means that the process slept, or was
+/// starved. 500 ms: half of what detection may take beyond its timeouts.
+const LATE: Duration = Duration::from_millis(500);
+
+/// After it slept, a node judges nobody for this long: the answers may lie unread.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// The directory of one node. See the crate for the rules.
+///
+/// The verbs that begin with `handle_` change it; then `poll_output` is to be called
+/// until there is nothing, and `poll_timeout` says when to call `handle_timeout`.
 #[derive(Clone, Debug)]
 pub struct Members<P> {
-    me: P,
-    config: Config,
-    incarnation: u64,
+    pub(crate) me: P,
+    pub(crate) config: Config,
+    pub(crate) rng: ChaCha8Rng,
+    pub(crate) own: Own,
+    pub(crate) directory: Directory<P>,
+    pub(crate) exceptions: Exceptions<P>,
+    pub(crate) departed: Departed<P>,
+    pub(crate) early: Early<P>,
+    pub(crate) senders: Senders<P>,
+    /// The peers with a working link. The driver bounds them.
+    pub(crate) linked: BTreeSet<P>,
+    pub(crate) probes: Probes<P>,
+    pub(crate) partition: Partition,
+    /// The longest time that a refutation took, fading.
+    pub(crate) refuted: Duration,
+    /// Whose record was refused because of its name, so that it is told once.
+    pub(crate) clashes: BTreeMap<P, u64>,
+    /// No suspicion ends before, and no record.
+    pub(crate) verdict_at: Option<Duration>,
+    pub(crate) sweep_at: Option<Duration>,
+    grace_until: Duration,
+    /// The first verb has been called, and the deadlines are set.
+    begun: bool,
+    /// Drained by the driver after each verb. One verb adds at most a few entries per
+    /// member.
     outbox: VecDeque<Output<P>>,
-    stats: Stats,
+    pub(crate) stats: Stats,
+    #[cfg(feature = "mutants")]
+    pub(crate) mutant: crate::mutant::Mutant,
 }
 
 impl<P: Copy + Ord + Debug + Hash> Members<P> {
-    /// A node alone. `seed` feeds its only source of chance.
+    /// A node that knows nobody. `seed` feeds its only source of chance.
     pub fn new(
         me: P,
         name: impl Into<Arc<str>>,
@@ -31,137 +77,353 @@ impl<P: Copy + Ord + Debug + Hash> Members<P> {
         config: Config,
         seed: u64,
     ) -> Self {
-        let _ = (name.into(), seed);
-        Self {
+        Self::with_directory(me, name, incarnation, config, seed, Directory::new())
+    }
+
+    /// A node that knows what another one knows, and shares the memory with it. For
+    /// simulations: the clocks of both must be one, and nothing is said of the members
+    /// that are in it.
+    pub fn with_directory(
+        me: P,
+        name: impl Into<Arc<str>>,
+        incarnation: u64,
+        config: Config,
+        seed: u64,
+        directory: Directory<P>,
+    ) -> Self {
+        let mut members = Self {
             me,
-            config,
-            incarnation,
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            own: Own::new(incarnation),
+            directory,
+            exceptions: Exceptions::new(),
+            departed: Departed::new(),
+            early: Early::new(),
+            senders: Senders::new(),
+            linked: BTreeSet::new(),
+            probes: Probes::default(),
+            partition: Partition::default(),
+            refuted: Duration::ZERO,
+            clashes: BTreeMap::new(),
+            verdict_at: None,
+            sweep_at: None,
+            grace_until: Duration::ZERO,
+            begun: false,
             outbox: VecDeque::new(),
             stats: Stats::default(),
+            #[cfg(feature = "mutants")]
+            mutant: crate::mutant::Mutant::None,
+            config,
+        };
+        members.enter(name.into());
+        members
+    }
+
+    /// Takes its own place in the directory, if it does not have it yet.
+    fn enter(&mut self, name: Arc<str>) {
+        let incarnation = self.own.incarnation;
+        let known = self.directory.get(self.me).map(|entry| &entry.card);
+        if known.is_some_and(|card| card.incarnation == incarnation && card.name == name) {
+            return;
         }
+        if let Some(other) = self.directory.holder(&name) {
+            self.directory.remove(other);
+        }
+        self.own_card(name, incarnation);
     }
-    /// A verified record, of another member or of this one.
-    pub fn handle_record(
-        &mut self,
-        now: Duration,
-        member: P,
-        card: impl Into<Arc<Card>>,
-    ) -> Result<(), Refused<P>> {
-        let _ = (now, member, card.into());
-        Ok(())
+
+    pub(crate) fn own_card(&mut self, name: Arc<str>, incarnation: u64) {
+        let card = Card {
+            name,
+            incarnation,
+            seq: 0,
+            ttl: self.config.record_ttl,
+            pinned: true,
+        };
+        self.directory.insert(Entry {
+            member: self.me,
+            card: Arc::new(card),
+            expires: u32::MAX,
+        });
     }
-    /// The record of the member is trusted no longer: forget it without a trace.
-    pub fn handle_record_gone(&mut self, now: Duration, member: P) {
-        let _ = (now, member);
-    }
-    /// A link to this peer works. Answers a probe, too.
-    pub fn handle_link_up(&mut self, now: Duration, peer: P) {
-        let _ = (now, peer);
-    }
-    /// The last link to this peer is down; `failed` unless one of both closed it.
-    pub fn handle_link_lost(&mut self, now: Duration, peer: P, failed: bool) {
-        let _ = (now, peer, failed);
-    }
-    /// A dial to this peer came to nothing, whoever wanted it.
-    pub fn handle_dial_failed(&mut self, now: Duration, peer: P) {
-        let _ = (now, peer);
-    }
-    /// A claim, by broadcast or by an exchange of exceptions.
-    pub fn handle_claim(&mut self, now: Duration, from: P, claim: Claim<P>) -> Heard {
-        let _ = (now, from, claim);
-        Heard::Known
-    }
-    /// A message over the link to `from`.
-    ///
-    /// # Errors
-    /// The peer did what no correct peer does. Nothing has changed.
-    pub fn handle_message(
-        &mut self,
-        now: Duration,
-        from: P,
-        msg: Message<P>,
-    ) -> Result<(), Misbehaved<P>> {
-        let _ = (now, from, msg);
-        Ok(())
-    }
-    /// Proof that this key was seen with this incarnation elsewhere.
-    pub fn handle_clash(&mut self, now: Duration, theirs: u64) {
-        let _ = (now, theirs);
-    }
-    /// Says goodbye.
+
+    /// Says goodbye to everybody. The machine goes on to learn, but probes, suspects and
+    /// refutes no longer.
     pub fn leave(&mut self, now: Duration) {
-        let _ = now;
+        self.begin(now);
+        if self.own.left {
+            return;
+        }
+        self.own.left = true;
+        let goodbye = Claim {
+            member: self.me,
+            incarnation: self.own.incarnation,
+            beat: self.own.beat,
+            status: Status::Left,
+        };
+        self.exceptions.clear(self.me);
+        let until = now + self.config.goodbye_listed;
+        self.departed.insert(goodbye, Some(until));
+        self.probes.clear();
+        self.push(Output::Broadcast(goodbye));
+        self.checked();
     }
+
     /// Comes back after [`leave`](Self::leave), in a new incarnation.
     pub fn rejoin(&mut self, now: Duration) {
-        let _ = now;
+        self.begin(now);
+        // After the last number there is, only another key helps.
+        if self.own.left && self.own.incarnation < u64::MAX {
+            self.own.left = false;
+            self.bump(now, self.own.incarnation);
+            self.probes.start(now, &self.config, &mut self.rng);
+        }
+        self.checked();
     }
+
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Duration) {
-        let _ = now;
+        self.begin(now);
+        let due = self.poll_timeout();
+        if due.is_some_and(|due| now > due + LATE) {
+            self.stats.late += 1;
+            self.grace_until = now + GRACE;
+            // Records were renewed while we slept; the exchange will tell.
+            let later = now + self.config.early_life;
+            self.sweep_at = self.sweep_at.map(|at| at.max(later));
+        }
+        self.own_timeout(now);
+        self.departed.handle_timeout(now);
+        self.early.handle_timeout(now);
+        if now >= self.grace_until {
+            self.end_suspicions(now);
+            self.end_probes(now);
+        }
+        self.sweep(now);
+        self.probe(now);
+        self.checked();
     }
-    /// When to call [`handle_timeout`](Self::handle_timeout).
+
+    /// When to call [`handle_timeout`](Self::handle_timeout), at the latest.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
-        None
+        if !self.begun {
+            return Some(Duration::ZERO);
+        }
+        let judged = [self.verdict_at, self.probes.judge_at()];
+        let judged = judged.map(|at| at.map(|at| at.max(self.grace_until)));
+        let plain = [
+            self.sweep_at,
+            self.departed.poll_timeout(),
+            self.early.poll_timeout(),
+            self.own.poll_timeout(),
+            self.probes.probe_at().filter(|_| !self.own.left),
+        ];
+        judged.into_iter().chain(plain).flatten().min()
     }
+
     /// What to do next; to be called until there is nothing.
     #[must_use]
     pub fn poll_output(&mut self) -> Option<Output<P>> {
         self.outbox.pop_front()
     }
-    /// Whether the claim is known or overtaken: the seen-set of the broadcast.
-    pub fn covers(&self, claim: &Claim<P>) -> bool {
-        let _ = claim;
-        false
+
+    /// Sets the first deadlines: only now is it known what time it is.
+    pub(crate) fn begin(&mut self, now: Duration) {
+        if self.begun {
+            return;
+        }
+        self.begun = true;
+        self.renew_later(now);
+        self.probes.start(now, &self.config, &mut self.rng);
+        let first = self.directory.iter().map(|entry| entry.expires).min();
+        self.sweep_at = first
+            .filter(|&at| at < u32::MAX)
+            .map(|at| Duration::from_secs(at.into()));
     }
-    /// Every claim that is not plain alive, beat 0: what an exchange has to carry.
-    pub fn exceptions(&self) -> impl Iterator<Item = Claim<P>> {
-        std::iter::empty()
+
+    pub(crate) fn push(&mut self, output: Output<P>) {
+        self.outbox.push_back(output);
     }
-    /// Equal where [`exceptions`](Self::exceptions) are equal. Costs nothing.
-    pub fn digest(&self) -> u128 {
-        0
+
+    pub(crate) fn tell(&mut self, event: Event<P>) {
+        self.outbox.push_back(Output::Event(event));
     }
-    /// What is held true of a member.
+
+    /// The duration, a tenth shorter or longer, so that nodes do not keep step.
+    pub(crate) fn jitter(&mut self, duration: Duration) -> Duration {
+        duration * self.rng.random_range(900..=1_100) / 1_000
+    }
+
+    /// What is held true of a member. None for strangers and for those who left.
     pub fn state(&self, member: P) -> Option<Claim<P>> {
-        let _ = member;
-        None
+        let entry = self.directory.get(member)?;
+        let plain = Claim {
+            member,
+            incarnation: entry.card.incarnation,
+            beat: 0,
+            status: Status::Alive,
+        };
+        Some(self.exceptions.get(member).unwrap_or(plain))
     }
-    /// All members with their cards, this one included.
-    pub fn iter(&self) -> impl Iterator<Item = (P, &Arc<Card>, Status)> {
-        std::iter::empty()
+
+    /// Whether it is a member that can be reached.
+    pub fn is_up(&self, member: P) -> bool {
+        let state = self.state(member);
+        state.is_some_and(|claim| claim.status < Status::Unreachable)
     }
+
+    /// The card of a member.
+    pub fn card(&self, member: P) -> Option<&Arc<Card>> {
+        Some(&self.directory.get(member)?.card)
+    }
+
+    /// Who has this name.
+    pub fn by_name(&self, name: &str) -> Option<P> {
+        self.directory.holder(name)
+    }
+
+    /// All members with their cards, in the order of the keys, this one included.
+    pub fn iter(&self) -> impl Iterator<Item = (P, &Arc<Card>)> {
+        let entries = self.directory.iter();
+        entries.map(|entry| (entry.member, &entry.card))
+    }
+
     /// How many members there are, this one included.
     pub fn len(&self) -> usize {
-        1
+        self.directory.len()
     }
+
     /// Never: this node is a member.
     pub fn is_empty(&self) -> bool {
-        false
+        self.directory.is_empty()
     }
+
     /// How many of them can be reached, this one included.
     pub fn up(&self) -> usize {
-        1
+        self.directory.len() - self.exceptions.unreachable()
     }
+
     /// Whether more than half were lost in one go and are not back.
     pub fn is_partitioned(&self) -> bool {
-        false
+        self.partition.is()
     }
+
+    /// Every claim that is not plain alive with beat 0, and the goodbyes of late: what
+    /// an exchange between two nodes has to carry. Each goes into
+    /// [`handle_claim`](Self::handle_claim) of the other.
+    pub fn exceptions(&self) -> impl Iterator<Item = Claim<P>> {
+        self.exceptions.iter().chain(self.departed.iter())
+    }
+
+    /// Equal where [`exceptions`](Self::exceptions) are equal. Costs nothing.
+    pub fn digest(&self) -> u128 {
+        let departed = self.departed.digest();
+        self.exceptions.digest().wrapping_add(departed)
+    }
+
+    /// The directory, for [`with_directory`](Self::with_directory).
+    pub fn directory(&self) -> Directory<P> {
+        self.directory.clone()
+    }
+
     /// This node.
     pub fn me(&self) -> P {
         self.me
     }
+
     /// The own incarnation.
     pub fn incarnation(&self) -> u64 {
-        self.incarnation
+        self.own.incarnation
     }
+
+    /// How often this node has refuted in this incarnation.
+    pub fn beat(&self) -> u32 {
+        self.own.beat
+    }
+
+    /// Whether this node has left.
+    pub fn has_left(&self) -> bool {
+        self.own.left
+    }
+
+    /// The time a suspect has, as things are.
+    pub fn suspect_timeout(&self) -> Duration {
+        self.config.suspect_timeout(self.len(), self.refuted)
+    }
+
+    /// What is known against a peer.
+    pub fn record_of(&self, peer: P) -> Record {
+        self.senders.get(peer)
+    }
+
     /// The rules.
     pub fn config(&self) -> &Config {
         &self.config
     }
+
     /// Counters.
     pub fn stats(&self) -> Stats {
         self.stats
+    }
+
+    /// Breaks a rule on purpose.
+    #[cfg(feature = "mutants")]
+    pub fn break_rule(&mut self, mutant: crate::mutant::Mutant) {
+        self.mutant = mutant;
+    }
+
+    /// Debug builds check after each verb: all of a small directory, the counters of a
+    /// large one, because looking at a thousand members a thousand times takes long.
+    pub(crate) fn checked(&self) {
+        if cfg!(debug_assertions) {
+            self.check_counters();
+            if self.directory.len() + self.exceptions.len() <= 64 {
+                self.check();
+            }
+        }
+    }
+
+    fn check_counters(&self) {
+        let state = self.state(self.me);
+        assert!(state.is_some(), "this node is in its own directory");
+        assert!(
+            state.is_some_and(|own| own.incarnation == self.own.incarnation
+                && own.status == Status::Alive
+                && (own.beat == self.own.beat || self.own.left)),
+            "nobody but this node says how it fares"
+        );
+        assert!(self.exceptions.unreachable() < self.directory.len());
+        assert!(self.directory.len() <= self.config.max_members.max(1));
+        assert!(
+            self.verdict_at.is_some() || self.exceptions.suspects() == 0,
+            "every suspicion ends"
+        );
+        assert_eq!(self.departed.get(self.me).is_some(), self.own.left);
+    }
+
+    /// The invariants.
+    ///
+    /// # Panics
+    /// When one is broken: a bug here, not of a peer.
+    pub fn check(&self) {
+        self.check_counters();
+        self.directory.check();
+        self.exceptions.check();
+        self.departed.check();
+        self.early.check();
+        self.senders.check();
+        self.probes.check();
+        for claim in self.exceptions.iter() {
+            let card = self.card(claim.member);
+            assert!(
+                card.is_some_and(|card| card.incarnation == claim.incarnation),
+                "an exception is about the incarnation of the card"
+            );
+        }
+        for (member, card) in self.iter().filter(|&(member, _)| member != self.me) {
+            let gone = self.departed.get(member);
+            assert!(gone.is_none_or(|gone| gone < card.incarnation));
+        }
     }
 }

@@ -109,8 +109,9 @@ pub enum Event<P> {
         /// What they know.
         theirs: u64,
     },
-    /// A peer says more than its share. Told once, then counted.
-    Flooded {
+    /// A peer says more than its share, or what no member says. Told once, then
+    /// counted.
+    Misbehaves {
         /// Who.
         peer: P,
     },
