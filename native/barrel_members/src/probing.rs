@@ -7,7 +7,6 @@ use std::hash::Hash;
 use std::time::Duration;
 
 use rand::RngExt;
-use rand::seq::IndexedRandom;
 
 use crate::card::{Claim, Status};
 use crate::members::Members;
@@ -173,11 +172,15 @@ impl<P: Copy + Ord + Debug + Hash> Members<P> {
     /// Two others: peers with a link where there are any, else any members.
     fn helpers(&mut self, member: P) -> Vec<P> {
         let good = |&peer: &P| peer != member && peer != self.me && self.is_up(peer);
-        let linked: Vec<P> = self.linked.iter().copied().filter(good).collect();
-        let chosen = linked.sample(&mut self.rng, HELPERS).copied();
-        let mut helpers: Vec<P> = chosen.collect();
+        let mut linked: Vec<P> = self.linked.iter().copied().filter(good).collect();
+        let any = !linked.is_empty();
+        let mut helpers = Vec::with_capacity(HELPERS);
+        while helpers.len() < HELPERS && !linked.is_empty() {
+            let at = self.random(linked.len());
+            helpers.push(linked.swap_remove(at));
+        }
         for _ in 0..PASSED_OVER {
-            if helpers.len() >= HELPERS || !linked.is_empty() {
+            if helpers.len() >= HELPERS || any {
                 break;
             }
             let at = self.random(self.len());
