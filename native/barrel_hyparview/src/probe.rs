@@ -101,8 +101,11 @@ impl<P: Peer> HyParView<P> {
             return;
         }
         if !elsewhere {
-            self.lost.remove(from);
-            self.remember(from, from);
+            // A contact is asked by all; it would end in everybody's address book.
+            if self.lost.contains(from) {
+                self.lost.remove(from);
+                self.remember(from, from);
+            }
         }
         self.release(from);
         self.fill(now);
