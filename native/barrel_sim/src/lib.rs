@@ -24,9 +24,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cli;
 pub mod kernel;
 pub mod measure;
 pub mod overlay;
 mod overlay_fold;
 pub mod report;
+pub mod run;
+pub mod scenarios;
 pub mod subject;

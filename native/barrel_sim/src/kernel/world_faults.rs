@@ -136,6 +136,17 @@ impl<M: Machine> World<M> {
         self.rules = rules;
     }
 
+    /// Moves the nodes to other places: links that are there take the new latencies, what is on its way does not.
+    pub fn set_latency(&mut self, latency: super::latency::Latency) {
+        self.config.latency = latency;
+        for which in self.conns.refs() {
+            if let Some(conn) = self.conns.find_mut(which) {
+                let (a, b) = (conn.ends[0].who.node, conn.ends[1].who.node);
+                conn.latency = self.config.latency.between(a, b);
+            }
+        }
+    }
+
     /// Moves the wall clock of a node, forth or back.
     pub fn step_clock(&mut self, node: NodeNo, by_ms: i64) {
         self.nodes[node as usize].skew_ms += by_ms;

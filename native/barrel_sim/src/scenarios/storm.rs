@@ -1,0 +1,57 @@
+//! A thousand nodes join at once through three seeds (H14).
+
+use super::base::{self, CYCLE};
+use super::{Plan, Profile};
+use crate::measure::Graph;
+use crate::overlay::Overlay;
+use crate::report::{Findings, Limit};
+
+const SEEDS: u32 = 3;
+
+const CYCLES: u32 = 10;
+
+pub(super) fn run(plan: Plan) -> Findings {
+    let mut findings = Findings::default();
+    let mut world = base::world::<Overlay>(plan.seed);
+    for number in 0..plan.nodes {
+        let node = base::add(&mut world, plan.seed, Profile::Shipped);
+        if number > 0 && number < SEEDS {
+            base::join(&mut world, node, 0);
+        }
+    }
+    base::run(&mut world, CYCLE);
+    for node in SEEDS..plan.nodes {
+        base::join(&mut world, node, node % SEEDS);
+    }
+    let mut full_after = f64::NAN;
+    for cycle in 1..=CYCLES {
+        base::run(&mut world, CYCLE);
+        let degrees = Graph::of(&world).degrees();
+        let full = degrees.iter().filter(|degree| **degree >= 5).count();
+        if full_after.is_nan() && full * 1000 >= degrees.len() * 995 {
+            full_after = f64::from(cycle);
+        }
+    }
+    let graph = Graph::of(&world);
+    findings.note(
+        "H14",
+        "storm: largest component, %",
+        graph.giant_percent(),
+        Limit::AtLeast(100.0),
+    );
+    findings.note(
+        "H14",
+        "storm: cycles until 99.5 % of the views are full",
+        full_after,
+        Limit::AtMost(f64::from(CYCLES)),
+    );
+    let books = Graph::passive_in_degrees(&world);
+    findings.note(
+        "H14",
+        "storm: address books with one node, most of mean",
+        books.most as f64 / books.mean,
+        Limit::AtMost(5.0),
+    );
+    findings.seal(world.hash().value(), world.steps());
+    findings
+}
