@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! What must hold between two verbs.
+
+use super::LwwMap;
+use super::log::{MAX_RANGES, weight};
+
+/// A map with more entries is not checked after each verb.
+pub(super) const OFTEN: usize = 64;
+
+impl LwwMap {
+    /// Panics if the map contradicts itself.
+    pub fn check(&self) {
+        self.check_logs();
+        self.check_current();
+        self.check_parked();
+        let live = |(log, seq)| self.logs.get(log).is_some_and(|l| l.live.contains_key(seq));
+        assert!(self.view.rejected().all(|(log, seq)| live((log, seq))));
+        assert!(self.published <= self.seq);
+        let own = self.logs.get(&self.me);
+        assert_eq!(
+            own.map_or(0, |log| log.applied.base),
+            self.seq,
+            "own operations"
+        );
+        assert!(self.logs.len() <= self.config.max_logs);
+        assert!(self.floors.len() <= self.config.max_logs);
+        assert!(self.touched.is_empty(), "the digest lags behind");
+    }
+
+    fn check_logs(&self) {
+        let (mut entries, mut bytes, mut removals, mut moved, mut root) = (0, 0, 0, 0, 0u128);
+        let key = &self.config.audit_key;
+        for (name, log) in &self.logs {
+            assert_eq!(*name, *log.name);
+            assert!(log.applied.cloud.len() <= MAX_RANGES && log.dead.len() <= MAX_RANGES);
+            assert!(log.collected <= log.applied.top(), "{name:?}");
+            let mut audit = 0u128;
+            for (seq, entry) in &log.live {
+                assert_eq!((*seq, *name), (entry.seq, *entry.log));
+                assert!(
+                    log.applied.contains(*seq),
+                    "{entry:?} is live and not applied"
+                );
+                audit = audit.wrapping_add(weight(entry, key));
+                bytes += entry.pair.bytes();
+                let at = (entry.hlc, *name, *seq);
+                let parked = self.parked.contains_key(&at);
+                removals += usize::from(entry.is_removal() && !parked);
+                moved += usize::from(entry.moved_from().is_some());
+                let current = self.current.get(entry.key());
+                let wins = current.is_some_and(|e| (*e.0.log, e.0.seq) == (*name, *seq));
+                assert!(wins != parked, "{entry:?} is live and nowhere");
+            }
+            entries += log.live.len();
+            assert_eq!(audit, log.audit, "{name:?}");
+            let hash = log.summary(key).hash(key);
+            assert!(log.hash.is_none_or(|counted| counted == hash));
+            root = root.wrapping_add(log.hash.unwrap_or(0));
+        }
+        assert_eq!((entries, bytes), (self.entries, self.bytes));
+        assert_eq!((removals, moved), (self.removals.len(), self.moved.len()));
+        assert_eq!(root, self.digest.root());
+        assert_eq!(entries, self.current.len() + self.parked.len());
+    }
+
+    fn check_current(&self) {
+        for entry in &self.current {
+            let log = self.logs.get(&*entry.0.log);
+            assert!(
+                log.is_some_and(|log| log.live.contains_key(&entry.0.seq)),
+                "{entry:?} is not in its log"
+            );
+        }
+    }
+
+    fn check_parked(&self) {
+        assert!(self.parked.len() <= self.config.max_parked);
+        for (name, log) in &self.logs {
+            let parked = self.parked.keys().filter(|(_, log, _)| log == name);
+            assert_eq!(parked.count(), log.parked, "{name:?}");
+        }
+    }
+}

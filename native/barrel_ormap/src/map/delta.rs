@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! What travels between replicas of a map.
+
+use crate::delta::{Delta, MAX_CHUNK, Malformed, Removes};
+
+use super::entry::Birth;
+
+/// What a birth takes at most beside its entry.
+const PER_BIRTH: usize = 32;
+
+/// What [`Collected`] takes at most.
+const COLLECTED: usize = 20;
+
+/// What the sender no longer knows of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Collected {
+    /// The last operation whose removal it has collected, or 0.
+    pub upto: u64,
+    /// Changes whenever the sender has collected anything, in any log.
+    pub epoch: u64,
+}
+
+/// A piece of one log of a map. What the operations replaced is not listed: each entry
+/// replaces what has its key and a lower stamp, in whatever log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MapDelta {
+    /// The operations, or a statement about what is live, as in the registry. A claim
+    /// has an empty list of removals; a statement claims nothing and adds nothing.
+    pub delta: Delta,
+    /// Where the added values that have moved were first written, by operation.
+    pub births: Vec<(u64, Birth)>,
+    /// What the sender no longer knows.
+    pub collected: Collected,
+}
+
+impl MapDelta {
+    /// Bytes that its encoding takes at most.
+    pub fn encoded_len(&self) -> usize {
+        self.delta.encoded_len() + self.births.len() * PER_BIRTH + COLLECTED
+    }
+
+    /// Whether it keeps the form that its fields describe.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn validate(&self) -> Result<(), Malformed> {
+        self.delta.validate()?;
+        match &self.delta.removes {
+            Removes::List(list) if !list.is_empty() => return Err(Malformed::Removal),
+            Removes::List(_) => {}
+            Removes::LiveSet(set) => {
+                let claims = self.delta.from < self.delta.to;
+                if claims || set.whole || !self.delta.adds.is_empty() || !self.births.is_empty() {
+                    return Err(Malformed::Statement);
+                }
+            }
+        }
+        if !self.births.is_sorted_by(|a, b| a.0 < b.0) {
+            return Err(Malformed::Entry);
+        }
+        let adds = &self.delta.adds;
+        let added = |seq: &u64| adds.binary_search_by_key(seq, |add| add.seq).is_ok();
+        if !self.births.iter().all(|(seq, _)| added(seq)) {
+            return Err(Malformed::Entry);
+        }
+        if self.encoded_len() > MAX_CHUNK {
+            return Err(Malformed::TooBig);
+        }
+        Ok(())
+    }
+
+    pub(super) fn birth(&self, seq: u64) -> Option<Birth> {
+        let at = self.births.binary_search_by_key(&seq, |birth| birth.0);
+        at.ok().map(|at| self.births[at].1)
+    }
+}
+
+pub(super) const fn overhead() -> usize {
+    crate::delta::header_len() + COLLECTED
+}
+
+pub(super) const fn per_birth() -> usize {
+    PER_BIRTH
+}

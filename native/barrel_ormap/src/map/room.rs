@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Budgets, and which logs there are.
+
+use crate::key::OriginKey;
+
+use super::LwwMap;
+use super::entry::LogName;
+use super::log::Log;
+use super::record::RecordId;
+
+impl LwwMap {
+    /// Whether these entries, each a key and its bytes in all, fit in place of what has
+    /// their keys now.
+    pub(super) fn has_room<'a>(&self, new: impl IntoIterator<Item = (&'a [u8], usize)>) -> bool {
+        let (mut entries, mut bytes, mut freed) = (self.entries, self.bytes, 0);
+        for (key, size) in new {
+            bytes += size;
+            match self.current.get(key) {
+                Some(old) => freed += old.0.pair.bytes(),
+                None => entries += 1,
+            }
+        }
+        // A key that comes twice in one piece is taken for less than it is by no more
+        // than that piece.
+        entries <= self.config.max_entries && bytes.saturating_sub(freed) <= self.config.max_bytes
+    }
+
+    /// Whether [`LwwMap::open`] may be called.
+    pub(super) fn has_room_for_log(&mut self, name: LogName) -> bool {
+        if self.logs.contains_key(&name) {
+            return true;
+        }
+        // One more than the writer uses, so that it can always move its values over.
+        let own = usize::from(name.origin == self.me.origin);
+        if self.logs_of(name.origin).count() >= self.config.max_logs_per_origin + own {
+            self.close_one_of(name.origin);
+        }
+        if self.logs.len() >= self.config.max_logs {
+            self.close_departed();
+        }
+        self.logs.len() < self.config.max_logs
+            && self.logs_of(name.origin).count() < self.config.max_logs_per_origin + own
+    }
+
+    /// The log, a new one if there is none. An older life of the same writer is sealed by
+    /// that: nothing is added to it but what somebody has of it and we have not.
+    pub(super) fn open(&mut self, name: LogName) -> &mut Log {
+        if !self.logs.contains_key(&name) {
+            #[cfg(feature = "mutants")]
+            if self.is(super::Mutant::NoSealedLog) {
+                self.kill_older(name);
+            }
+            let older: Vec<_> = self.logs_of(name.origin).collect();
+            self.touched.extend(older);
+        }
+        self.logs.entry(name).or_insert_with(|| Log::new(name))
+    }
+
+    /// The logs of one writer, the oldest first.
+    pub(super) fn logs_of(&self, origin: OriginKey) -> impl Iterator<Item = LogName> {
+        let first = LogName { origin, inc: 0 };
+        let last = LogName {
+            origin,
+            inc: u64::MAX,
+        };
+        self.logs.range(first..=last).map(|(name, _)| *name)
+    }
+
+    /// Whether the log is finished: all of it was applied here and nothing of it is live.
+    pub(super) fn is_closed(&self, name: LogName) -> bool {
+        let floor = self.floors.get(&name.origin);
+        floor.is_some_and(|floor| name.inc <= *floor) && !self.logs.contains_key(&name)
+    }
+
+    /// Forgets the oldest log of the writer that has nothing live, if it has a younger one.
+    fn close_one_of(&mut self, origin: OriginKey) {
+        let newest = self.logs_of(origin).last();
+        let mut logs = self.logs_of(origin);
+        let empty = logs.find(|name| {
+            Some(*name) != newest && *name != self.me && self.logs[name].live.is_empty()
+        });
+        drop(logs);
+        if let Some(name) = empty {
+            self.close(name);
+        }
+    }
+
+    /// Forgets the logs of departed writers that have nothing live.
+    fn close_departed(&mut self) {
+        let logs = self.logs.values();
+        let empty = logs.filter(|log| {
+            log.live.is_empty()
+                && *log.name != self.me
+                && self.departed.contains_key(&log.name.origin)
+        });
+        let names: Vec<_> = empty.map(|log| *log.name).collect();
+        names.into_iter().for_each(|name| self.close(name));
+    }
+
+    fn close(&mut self, name: LogName) {
+        if let Some(log) = self.logs.remove(&name) {
+            if let Some(hash) = log.hash {
+                self.digest.take(name.origin.bucket(), hash);
+            }
+            self.touched.remove(&name);
+            self.note(RecordId::Log(name));
+        }
+        // As many as there may be logs; the first to go is any.
+        if self.floors.len() >= self.config.max_logs
+            && let Some((origin, _)) = self.floors.pop_first()
+        {
+            self.note(RecordId::Floor(origin));
+        }
+        let floor = self.floors.entry(name.origin).or_default();
+        *floor = name.inc.max(*floor);
+        self.note(RecordId::Floor(name.origin));
+    }
+
+    #[cfg(feature = "mutants")]
+    fn kill_older(&mut self, name: LogName) {
+        let logs = self.logs_of(name.origin).filter(|log| *log < name);
+        let logs: Vec<_> = logs.collect();
+        for log in logs {
+            let live: Vec<_> = self.logs[&log].live.values().cloned().collect();
+            live.iter().for_each(|entry| self.drop_live(entry));
+        }
+    }
+}

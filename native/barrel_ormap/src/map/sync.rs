@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Comparing two replicas, and answering what one lacks.
+//!
+//! A round begins with the roots, as in [`digest`](crate::digest). A log that has nothing
+//! live and a younger one beside it is not part of the root: it is sent to whoever asks,
+//! but nobody needs to.
+//!
+//! The audit of a log depends on more than the log, because operations of others replace
+//! its values. So two audits that differ mean something only while nothing else happens:
+//! when a peer's summary shows the same difference twice, we ask what is live. Whatever
+//! the peer has applied and does not hold is dropped, so that after both have asked
+//! both hold the same.
+
+use crate::delta::{Delta, LiveSet, MAX_CHUNK, MAX_SEQ, Removes, distance_len};
+use crate::digest::{Summary, Sweep, Want};
+use crate::key::OriginKey;
+use crate::ranges::{Coverage, RangeSet};
+
+use super::LwwMap;
+use super::delta::{Collected, MapDelta, overhead, per_birth};
+use super::entry::LogName;
+use super::log::{Log, MAX_RANGES};
+
+/// Differences remembered at most. When they are more, all are forgotten: then most are
+/// not errors but news.
+const MAX_MISMATCHES: usize = 1024;
+
+/// In a summary, the base of all lives of a writer up to this one that are not listed:
+/// they are finished, nothing of them is live.
+const CLOSED: u64 = u64::MAX;
+
+impl LwwMap {
+    /// The sum over all summaries. Replicas that have applied the same and hold the same
+    /// have the same.
+    pub fn root(&self) -> u128 {
+        self.digest.root()
+    }
+
+    /// The same by the first byte of the writer.
+    pub fn buckets(&self) -> &[u64; 256] {
+        self.digest.buckets()
+    }
+
+    /// What this replica has of the writers of a bucket.
+    pub fn summaries(&self, bucket: u8) -> Vec<Summary> {
+        let (first, last) = bounds(bucket);
+        let logs = self.logs.range(
+            LogName {
+                origin: first,
+                inc: 0,
+            }..=LogName {
+                origin: last,
+                inc: u64::MAX,
+            },
+        );
+        let logs = logs.map(|(_, log)| log.summary(&self.config.audit_key));
+        let closed = self
+            .floors
+            .range(first..=last)
+            .map(|(origin, inc)| Summary {
+                origin: *origin,
+                inc: *inc,
+                base: CLOSED,
+                cloud: 0,
+                audit: 0,
+                settled: true,
+            });
+        logs.chain(closed).collect()
+    }
+
+    /// What this replica lacks, given summaries of a peer, and what it has to ask that peer
+    /// for a reset. Whole buckets have to be given together.
+    pub fn wants(&mut self, from: OriginKey, summaries: &[Summary]) -> Vec<Want> {
+        let unconfirmed = self.unconfirmed(from).into_iter();
+        let mut wants: Vec<Want> = unconfirmed
+            .map(|(name, above)| self.question(name, above))
+            .collect();
+        for theirs in summaries {
+            let name = LogName {
+                origin: theirs.origin,
+                inc: theirs.inc,
+            };
+            if theirs.base == CLOSED {
+                let listed = |log: &LogName| {
+                    let same = |s: &Summary| (s.origin, s.inc) == (log.origin, log.inc);
+                    summaries.iter().any(|s| s.base != CLOSED && same(s))
+                };
+                let older = self.logs_of(name.origin).filter(|log| *log <= name);
+                let finished = older.filter(|log| !self.logs[log].live.is_empty() && !listed(log));
+                let questions: Vec<_> = finished.map(|log| self.question(log, 0)).collect();
+                wants.extend(questions);
+            } else if !self.is_closed(name) {
+                wants.extend(self.want(from, name, theirs));
+            }
+        }
+        wants
+    }
+
+    /// The answer to a want, the beginning of it in at most `budget` bytes, but at least
+    /// one delta. The asker comes back with what it has then.
+    pub fn answer(&self, want: &Want, budget: usize) -> Vec<MapDelta> {
+        let name = LogName {
+            origin: want.origin,
+            inc: want.inc,
+        };
+        if let Some(above) = want.repair {
+            return vec![self.statement(name, above, budget.min(MAX_CHUNK))];
+        }
+        let Some(log) = self.logs.get(&name) else {
+            return Vec::new();
+        };
+        let mut cloud = RangeSet::new();
+        for &(first, last) in want.have.iter().take(MAX_RANGES) {
+            cloud.insert(first, last);
+        }
+        let theirs = Coverage {
+            base: want.base,
+            cloud,
+        };
+        let ours = [(1, log.applied.base)].into_iter();
+        let ours = ours.chain(log.applied.cloud.iter());
+        let lacking = ours.flat_map(|(first, last)| theirs.missing(first.saturating_sub(1), last));
+        let mut deltas = Vec::new();
+        let mut left = budget;
+        for (first, last) in lacking {
+            let mut from = first - 1;
+            while from < last {
+                if left == 0 && !deltas.is_empty() {
+                    return deltas;
+                }
+                let Some(chunk) = self.chunk(name, from, last, left.min(MAX_CHUNK)) else {
+                    return deltas;
+                };
+                from = chunk.delta.to;
+                left = left.saturating_sub(chunk.encoded_len());
+                deltas.push(chunk);
+            }
+        }
+        deltas
+    }
+
+    /// One operation, for who misses it. Nothing if it is not applied here, or if its
+    /// removal was collected.
+    pub fn delta(&self, origin: OriginKey, inc: u64, seq: u64) -> Option<MapDelta> {
+        let name = LogName { origin, inc };
+        let log = self.logs.get(&name)?;
+        let known = seq > 0 && log.applied.contains(seq);
+        let told = seq > log.collected || log.live.contains_key(&seq);
+        (known && told).then(|| self.chunk(name, seq - 1, seq, MAX_CHUNK))?
+    }
+
+    /// Whether the operation is applied here.
+    pub fn covers(&self, origin: OriginKey, inc: u64, seq: u64) -> bool {
+        let name = LogName { origin, inc };
+        let log = self.logs.get(&name);
+        log.is_some_and(|log| log.applied.contains(seq)) || self.is_closed(name)
+    }
+
+    /// What is live of `(from, until]`, up to about `size` bytes, but at least one operation.
+    pub(super) fn chunk(
+        &self,
+        name: LogName,
+        from: u64,
+        until: u64,
+        size: usize,
+    ) -> Option<MapDelta> {
+        let log = self.logs.get(&name)?;
+        let (mut adds, mut births) = (Vec::new(), Vec::new());
+        let (mut to, mut bytes) = (until, overhead());
+        for (&seq, entry) in log.live.range(from + 1..=until) {
+            let add = entry.add();
+            let birth = entry.moved_from();
+            bytes += add.encoded_len() + birth.map_or(0, |_| per_birth());
+            if bytes > size && !adds.is_empty() {
+                to = seq - 1;
+                break;
+            }
+            adds.push(add);
+            births.extend(birth.map(|birth| (seq, birth)));
+        }
+        let removes = Removes::List(Vec::new());
+        Some(self.wrap(log, (from, to), adds, births, removes))
+    }
+
+    /// What is live above an operation: here, or born here and moved.
+    fn statement(&self, name: LogName, above: u64, size: usize) -> MapDelta {
+        let log = self.logs.get(&name);
+        let complete = match log {
+            Some(log) => log.applied.base,
+            None if self.is_closed(name) => MAX_SEQ,
+            None => 0,
+        };
+        let above = above.min(complete);
+        let least = LogName {
+            origin: OriginKey([0; 16]),
+            inc: 0,
+        };
+        let moved = self
+            .moved
+            .range((name, above + 1, least, 0)..(name, complete + 1, least, 0));
+        let mut live: Vec<u64> = moved.map(|((_, seq, ..), _)| *seq).collect();
+        live.extend(
+            log.iter()
+                .flat_map(|log| log.live.range(above + 1..).map(|(seq, _)| *seq)),
+        );
+        live.sort_unstable();
+        live.dedup();
+        live.retain(|seq| *seq <= complete);
+        let (mut until, mut bytes, mut last) = (complete, overhead(), above);
+        for (at, &seq) in live.iter().enumerate() {
+            bytes += distance_len(last, seq);
+            if bytes > size && at > 0 {
+                until = last;
+                live.truncate(at);
+                break;
+            }
+            last = seq;
+        }
+        let set = LiveSet {
+            above,
+            until,
+            live,
+            whole: false,
+            complete,
+        };
+        let empty = Log::new(name);
+        let log = log.unwrap_or(&empty);
+        let removes = Removes::LiveSet(set);
+        let mut statement = self.wrap(log, (0, 0), Vec::new(), Vec::new(), removes);
+        statement.delta.as_of = statement.delta.as_of.max(complete);
+        statement
+    }
+
+    fn wrap(
+        &self,
+        log: &Log,
+        (from, to): (u64, u64),
+        adds: Vec<crate::delta::Add>,
+        births: Vec<(u64, super::Birth)>,
+        removes: Removes,
+    ) -> MapDelta {
+        let delta = Delta {
+            origin: log.name.origin,
+            inc: log.name.inc,
+            from,
+            to,
+            as_of: log.applied.top(),
+            adds,
+            removes,
+        };
+        let collected = Collected {
+            upto: log.collected,
+            epoch: self.epoch,
+        };
+        MapDelta {
+            delta,
+            births,
+            collected,
+        }
+    }
+
+    /// Asks what is live.
+    fn question(&self, name: LogName, above: u64) -> Want {
+        let base = self.logs.get(&name).map_or(0, |log| log.applied.base);
+        Want {
+            repair: Some(above),
+            ..Want::after(name.origin, name.inc, base)
+        }
+    }
+
+    fn want(&mut self, from: OriginKey, name: LogName, theirs: &Summary) -> Option<Want> {
+        let empty = Log::new(name);
+        let log = self.logs.get(&name).unwrap_or(&empty);
+        let ours = log.summary(&self.config.audit_key);
+        let beyond = theirs.cloud != 0 && theirs.cloud != ours.cloud;
+        if theirs.base > ours.base || beyond {
+            return Some(Want {
+                have: log.applied.cloud.iter().collect(),
+                sweep: Sweep::default(),
+                ..Want::after(name.origin, name.inc, ours.base)
+            });
+        }
+        let same = theirs.base == ours.base && theirs.cloud == ours.cloud;
+        if !same || theirs.audit == ours.audit {
+            self.mismatches.remove(&(from, name));
+            return None;
+        }
+        if self.mismatches.len() >= MAX_MISMATCHES {
+            self.mismatches.clear();
+        }
+        let audits = (ours.audit, theirs.audit);
+        if self.mismatches.insert((from, name), audits) != Some(audits) {
+            return None;
+        }
+        self.stats.audit_mismatches += 1;
+        Some(self.question(name, 0))
+    }
+
+    /// Brings the digest up to date with the logs that have changed.
+    pub(super) fn refresh_digest(&mut self) {
+        let key = self.config.audit_key;
+        for name in std::mem::take(&mut self.touched) {
+            let newest = self.logs_of(name.origin).last() == Some(name);
+            let Some(log) = self.logs.get_mut(&name) else {
+                continue;
+            };
+            let counts = newest || !log.live.is_empty();
+            let hash = counts.then(|| log.summary(&key).hash(&key));
+            let before = std::mem::replace(&mut log.hash, hash);
+            let bucket = name.origin.bucket();
+            before
+                .into_iter()
+                .for_each(|hash| self.digest.take(bucket, hash));
+            hash.into_iter()
+                .for_each(|hash| self.digest.add(bucket, hash));
+        }
+    }
+}
+
+/// The first and the last writer of a bucket.
+fn bounds(bucket: u8) -> (OriginKey, OriginKey) {
+    let (mut first, mut last) = ([0; 16], [u8::MAX; 16]);
+    (first[0], last[0]) = (bucket, bucket);
+    (OriginKey(first), OriginKey(last))
+}
