@@ -17,6 +17,9 @@
 //! elsewhere, by signatures and trust.
 
 use crate::delta::Add;
+use crate::hlc::Hlc;
+use crate::key::OriginKey;
+use crate::pair::Pair;
 
 /// The key of the hash. All nodes of a cluster need the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,15 +38,20 @@ impl Default for AuditKey {
 impl AuditKey {
     /// The hash of an entry: of its dot, its time, its writer, its key and its value.
     pub fn entry(&self, add: &Add) -> u128 {
+        self.parts(add.seq, add.hlc, add.writer, &add.pair)
+    }
+
+    /// The same, of its parts.
+    pub fn parts(&self, seq: u64, hlc: Hlc, writer: Option<OriginKey>, pair: &Pair) -> u128 {
         let mut sip = Sip::new(self);
-        sip.word(add.seq);
-        sip.word(add.hlc.to_u64());
-        if let Some(writer) = add.writer {
+        sip.word(seq);
+        sip.word(hlc.to_u64());
+        if let Some(writer) = writer {
             sip.number(u128::from_be_bytes(writer.0));
         }
-        sip.word(add.pair.key().len() as u64);
-        sip.bytes(add.pair.key());
-        sip.bytes(add.pair.value());
+        sip.word(pair.key().len() as u64);
+        sip.bytes(pair.key());
+        sip.bytes(pair.value());
         sip.finish()
     }
 
@@ -141,8 +149,6 @@ impl Sip {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hlc::Hlc;
-    use crate::pair::Pair;
     use std::collections::BTreeSet;
     use std::hash::{DefaultHasher, Hasher};
 

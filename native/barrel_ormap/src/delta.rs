@@ -56,8 +56,8 @@ pub struct Removal {
 }
 
 /// Of the operations in `(above, until]`, only those listed here or added by the same
-/// delta still have a live entry, once all up to `as_of` are applied. As what is
-/// removed stays removed, this is true whenever it is heard, and safe to apply at once.
+/// delta still have a live entry. As what is removed stays removed, this is true
+/// whenever it is heard, and safe to apply at once.
 ///
 /// It stands for a list of removals where no log reaches back far enough. A delta that
 /// claims `(from, to]` needs it for all of `(0, to]`. In a big log that is more than a
@@ -69,8 +69,8 @@ pub struct LiveSet {
     pub above: u64,
     /// And about none later than this.
     pub until: u64,
-    /// The operations whose removals it takes into account: all up to this one.
-    pub as_of: u64,
+    /// All removals by operations up to this one are taken into account.
+    pub complete: u64,
     /// The live ones that the delta does not add, ascending.
     pub live: Vec<u64>,
     /// The origin itself says so, to repair a copy that differs: what is added counts
@@ -87,10 +87,10 @@ pub enum Removes {
     LiveSet(LiveSet),
 }
 
-/// The operations `(from, to]` of one log: the entries that are still live and *all*
-/// that the operations removed, before as well. So it can be applied by itself, in any
-/// order and more than once. With `from == to` it claims nothing and only states what
-/// is live.
+/// The operations `(from, to]` of one log: all entries of theirs that are still live and
+/// *all* that the operations removed, before as well. So it can be applied by itself, in
+/// any order and more than once. With `from == to` it claims nothing and only states
+/// what is live.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delta {
     /// Whose log.
@@ -101,6 +101,9 @@ pub struct Delta {
     pub from: u64,
     /// The last operation.
     pub to: u64,
+    /// Who made this has heard of no later operation. What an operation between `to` and
+    /// this one removed, may be left out.
+    pub as_of: u64,
     /// The live entries, by ascending operation.
     pub adds: Vec<Add>,
     /// What was removed.
@@ -143,7 +146,7 @@ impl Delta {
     /// Whether it keeps the form that its fields describe. What comes from the network
     /// is checked before anything looks at it.
     pub fn validate(&self) -> Result<(), Malformed> {
-        if self.from > self.to || self.to > MAX_SEQ {
+        if self.from > self.to || self.to > self.as_of || self.as_of > MAX_SEQ {
             return Err(Malformed::Interval);
         }
         let (above, until) = match &self.removes {
@@ -185,8 +188,8 @@ impl Delta {
         let claims = self.from < self.to;
         let inside = |&dot: &u64| set.above < dot && dot <= set.until;
         if set.above > set.until
-            || set.until > set.as_of
-            || set.as_of > MAX_SEQ
+            || set.until > set.complete
+            || set.complete > self.as_of
             || (claims && (set.until < self.to || set.whole))
             || !set.live.is_sorted_by(|a, b| a < b)
             || !set.live.iter().all(inside)

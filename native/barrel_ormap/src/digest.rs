@@ -25,6 +25,9 @@ pub struct Summary {
     pub cloud: u64,
     /// The sum of the hashes of all live entries.
     pub audit: u128,
+    /// It has heard of nothing beyond `base`, not even through a removal. Two settled
+    /// copies with the same base have the same live entries, or one is damaged.
+    pub settled: bool,
 }
 
 impl Summary {
