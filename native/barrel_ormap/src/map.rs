@@ -122,8 +122,10 @@ pub struct Stats {
     pub logs: usize,
     /// Ranges applied beyond the base, of all logs.
     pub holes: usize,
-    /// Times a replica that claimed the same held something else.
+    /// Logs of which a replica that has applied the same held something else.
     pub audit_mismatches: u64,
+    /// Values taken from such a replica.
+    pub repaired: u64,
     /// Resets begun.
     pub resets: u64,
     /// Entries dropped because another replica knew that they are dead.
@@ -190,8 +192,8 @@ pub struct LwwMap {
     /// The greatest stamp of a removal that was collected.
     collected: Hlc,
     resets: Resets,
-    /// Audits that differed when a peer's summary was last seen.
-    mismatches: BTreeMap<(OriginKey, LogName), (u128, u128)>,
+    /// How far a log was compared that differs from a peer's. As many as there are logs.
+    repaired: BTreeMap<LogName, u64>,
     view: view::View,
     departed: BTreeMap<OriginKey, Duration>,
     /// Whether this node is the one that moves the values of the departed.
@@ -227,7 +229,7 @@ impl LwwMap {
             epoch: 0,
             collected: Hlc::ZERO,
             resets: Resets::default(),
-            mismatches: BTreeMap::new(),
+            repaired: BTreeMap::new(),
             view: view::View::default(),
             departed: BTreeMap::new(),
             lead: false,

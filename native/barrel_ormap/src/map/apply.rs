@@ -2,7 +2,7 @@
 
 //! Taking what others have.
 
-use crate::delta::{Malformed, Removes};
+use crate::delta::{Add, LiveSet, Malformed, Removes};
 use crate::hlc::{Clock, Hlc, Now};
 use crate::key::OriginKey;
 
@@ -66,11 +66,48 @@ impl LwwMap {
         self.see(now, clock);
         self.resets.in_epoch(from, delta.collected.epoch);
         let applied = match &delta.delta.removes {
+            Removes::LiveSet(set) if set.whole => Ok(self.on_whole(clock, name, &delta, set)),
             Removes::LiveSet(set) => Ok(self.on_statement(from, name, set)),
             Removes::List(_) => self.on_claim(clock, from, name, delta),
         };
         self.finish();
         applied
+    }
+
+    /// A peer that has applied the same as we have, sends what it holds of a log.
+    fn on_whole(
+        &mut self,
+        clock: &Clock,
+        name: LogName,
+        delta: &MapDelta,
+        set: &LiveSet,
+    ) -> Applied {
+        let Some(log) = self.logs.get(&name) else {
+            return Applied::default();
+        };
+        let label = log.name.clone();
+        let lost = |add: &&Add| log.applied.contains(add.seq) && !log.live.contains_key(&add.seq);
+        let lost: Vec<Add> = delta.delta.adds.iter().filter(lost).cloned().collect();
+        let mut new = false;
+        for add in lost {
+            let room = self.has_room([(add.pair.key(), add.pair.bytes())]);
+            // A value whose time has not come, is taken when it has.
+            if !room || add.pair.value().is_empty() || !clock.accepts(self.now.wall_ms, add.hlc) {
+                continue;
+            }
+            let birth = delta.birth(add.seq);
+            if self.settle(Entry::new(&label, add, birth, self.now.mono)) {
+                new = true;
+                self.stats.repaired += 1;
+            }
+        }
+        if set.until < set.complete {
+            self.repaired.insert(name, set.until);
+        } else {
+            self.repaired.remove(&name);
+        }
+        let latest = Hlc::ZERO;
+        Applied { new, latest }
     }
 
     fn on_claim(

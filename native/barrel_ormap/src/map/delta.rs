@@ -26,7 +26,8 @@ pub struct Collected {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MapDelta {
     /// The operations, or a statement about what is live, as in the registry. A claim
-    /// has an empty list of removals; a statement claims nothing and adds nothing.
+    /// has an empty list of removals. A statement claims nothing. It names what is live,
+    /// or, if it is `whole`, brings it along.
     pub delta: Delta,
     /// Where the added values that have moved were first written, by operation.
     pub births: Vec<(u64, Birth)>,
@@ -50,8 +51,8 @@ impl MapDelta {
             Removes::List(list) if !list.is_empty() => return Err(Malformed::Removal),
             Removes::List(_) => {}
             Removes::LiveSet(set) => {
-                let claims = self.delta.from < self.delta.to;
-                if claims || set.whole || !self.delta.adds.is_empty() || !self.births.is_empty() {
+                let adds = !self.delta.adds.is_empty();
+                if self.delta.from < self.delta.to || adds && !set.whole {
                     return Err(Malformed::Statement);
                 }
             }

@@ -138,7 +138,6 @@ impl LwwMap {
         }
         self.bury(name, set);
         self.confirm(from, name, set);
-        self.mismatches.remove(&(from, name));
         Applied {
             new: !dead.is_empty(),
             latest: Hlc::ZERO,

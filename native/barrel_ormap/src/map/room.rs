@@ -104,6 +104,7 @@ impl LwwMap {
                 self.digest.take(name.origin.bucket(), hash);
             }
             self.touched.remove(&name);
+            self.repaired.remove(&name);
             self.note(RecordId::Log(name));
         }
         // As many as there may be logs; the first to go is any.

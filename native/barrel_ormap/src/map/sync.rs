@@ -7,10 +7,13 @@
 //! but nobody needs to.
 //!
 //! The audit of a log depends on more than the log, because operations of others replace
-//! its values. So two audits that differ mean something only while nothing else happens:
-//! when a peer's summary shows the same difference twice, we ask what is live. Whatever
-//! the peer has applied and does not hold is dropped, so that after both have asked
-//! both hold the same.
+//! its values. So it is compared only with a peer that has applied exactly the same, in
+//! all logs ([`LwwMap::repairs`]). If it differs then, one of the two lacks something: a
+//! node may have passed on that a value was replaced, and died before it passed on by
+//! what. The one who lacks it takes it from the other.
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
 use crate::delta::{Delta, LiveSet, MAX_CHUNK, MAX_SEQ, Removes, distance_len};
 use crate::digest::{Summary, Sweep, Want};
@@ -21,10 +24,6 @@ use super::LwwMap;
 use super::delta::{Collected, MapDelta, overhead, per_birth};
 use super::entry::LogName;
 use super::log::{Log, MAX_RANGES};
-
-/// Differences remembered at most. When they are more, all are forgotten: then most are
-/// not errors but news.
-const MAX_MISMATCHES: usize = 1024;
 
 /// In a summary, the base of all lives of a writer up to this one that are not listed:
 /// they are finished, nothing of them is live.
@@ -44,20 +43,11 @@ impl LwwMap {
 
     /// What this replica has of the writers of a bucket.
     pub fn summaries(&self, bucket: u8) -> Vec<Summary> {
-        let (first, last) = bounds(bucket);
-        let logs = self.logs.range(
-            LogName {
-                origin: first,
-                inc: 0,
-            }..=LogName {
-                origin: last,
-                inc: u64::MAX,
-            },
-        );
+        let logs = self.logs.range(span(bucket));
         let logs = logs.map(|(_, log)| log.summary(&self.config.audit_key));
         let closed = self
             .floors
-            .range(first..=last)
+            .range(bounds(bucket))
             .map(|(origin, inc)| Summary {
                 origin: *origin,
                 inc: *inc,
@@ -71,10 +61,10 @@ impl LwwMap {
 
     /// What this replica lacks, given summaries of a peer, and what it has to ask that peer
     /// for a reset. Whole buckets have to be given together.
-    pub fn wants(&mut self, from: OriginKey, summaries: &[Summary]) -> Vec<Want> {
+    pub fn wants(&self, from: OriginKey, summaries: &[Summary]) -> Vec<Want> {
         let unconfirmed = self.unconfirmed(from).into_iter();
         let mut wants: Vec<Want> = unconfirmed
-            .map(|(name, above)| self.question(name, above))
+            .map(|(name, above)| Self::question(name, above))
             .collect();
         for theirs in summaries {
             let name = LogName {
@@ -88,13 +78,50 @@ impl LwwMap {
                 };
                 let older = self.logs_of(name.origin).filter(|log| *log <= name);
                 let finished = older.filter(|log| !self.logs[log].live.is_empty() && !listed(log));
-                let questions: Vec<_> = finished.map(|log| self.question(log, 0)).collect();
+                let questions: Vec<_> = finished.map(|log| Self::question(log, 0)).collect();
                 wants.extend(questions);
             } else if !self.is_closed(name) {
-                wants.extend(self.want(from, name, theirs));
+                wants.extend(self.want(name, theirs));
             }
         }
         wants
+    }
+
+    /// What this replica has lost, given the summaries of *all* buckets that are different:
+    /// nothing unless both have applied the same.
+    pub fn repairs(&mut self, summaries: &[Summary]) -> Vec<Want> {
+        let key = self.config.audit_key;
+        let mut different = Vec::new();
+        let open = summaries.iter().filter(|theirs| theirs.base != CLOSED);
+        for theirs in open {
+            let name = LogName {
+                origin: theirs.origin,
+                inc: theirs.inc,
+            };
+            let ours = self.logs.get(&name).map(|log| log.summary(&key));
+            let dormant = ours.is_none() && theirs.audit == 0;
+            let same = ours.filter(|o| (o.base, o.cloud) == (theirs.base, theirs.cloud));
+            match same {
+                Some(ours) if ours.audit != theirs.audit => different.push(name),
+                None if !dormant => return Vec::new(),
+                _ => {}
+            }
+        }
+        let buckets: BTreeSet<u8> = summaries.iter().map(|s| s.origin.bucket()).collect();
+        let listed: BTreeSet<_> = summaries.iter().map(|s| (s.origin, s.inc)).collect();
+        let ours = buckets
+            .into_iter()
+            .flat_map(|bucket| self.logs.range(span(bucket)));
+        let mut unlisted = ours.filter(|(name, _)| !listed.contains(&(name.origin, name.inc)));
+        if unlisted.any(|(_, log)| log.hash.is_some()) {
+            return Vec::new();
+        }
+        self.stats.audit_mismatches += different.len() as u64;
+        let repair = |name: LogName| Want {
+            repair: Some(self.repaired.get(&name).copied().unwrap_or(0)),
+            ..Want::after(name.origin, name.inc, 0)
+        };
+        different.into_iter().map(repair).collect()
     }
 
     /// The answer to a want, the beginning of it in at most `budget` bytes, but at least
@@ -104,8 +131,12 @@ impl LwwMap {
             origin: want.origin,
             inc: want.inc,
         };
+        let size = budget.min(MAX_CHUNK);
         if let Some(above) = want.repair {
-            return vec![self.statement(name, above, budget.min(MAX_CHUNK))];
+            return self.whole(name, above, size).into_iter().collect();
+        }
+        if want.base >= MAX_SEQ {
+            return vec![self.statement(name, want.sweep.upto, size)];
         }
         let Some(log) = self.logs.get(&name) else {
             return Vec::new();
@@ -232,6 +263,23 @@ impl LwwMap {
         statement
     }
 
+    /// All live entries above an operation, as many as fit.
+    fn whole(&self, name: LogName, above: u64, size: usize) -> Option<MapDelta> {
+        let complete = self.logs.get(&name)?.applied.base;
+        let above = above.min(complete);
+        let mut whole = self.chunk(name, above, complete, size)?;
+        let set = LiveSet {
+            above,
+            until: whole.delta.to,
+            live: Vec::new(),
+            whole: true,
+            complete,
+        };
+        whole.delta.removes = Removes::LiveSet(set);
+        (whole.delta.from, whole.delta.to) = (0, 0);
+        Some(whole)
+    }
+
     fn wrap(
         &self,
         log: &Log,
@@ -260,41 +308,28 @@ impl LwwMap {
         }
     }
 
-    /// Asks what is live.
-    fn question(&self, name: LogName, above: u64) -> Want {
-        let base = self.logs.get(&name).map_or(0, |log| log.applied.base);
+    /// Asks what is live above an operation, and for no operations.
+    fn question(name: LogName, above: u64) -> Want {
+        let sweep = Sweep {
+            upto: above,
+            as_of: 0,
+        };
         Want {
-            repair: Some(above),
-            ..Want::after(name.origin, name.inc, base)
+            sweep,
+            ..Want::after(name.origin, name.inc, MAX_SEQ)
         }
     }
 
-    fn want(&mut self, from: OriginKey, name: LogName, theirs: &Summary) -> Option<Want> {
+    fn want(&self, name: LogName, theirs: &Summary) -> Option<Want> {
         let empty = Log::new(name);
         let log = self.logs.get(&name).unwrap_or(&empty);
         let ours = log.summary(&self.config.audit_key);
         let beyond = theirs.cloud != 0 && theirs.cloud != ours.cloud;
-        if theirs.base > ours.base || beyond {
-            return Some(Want {
-                have: log.applied.cloud.iter().collect(),
-                sweep: Sweep::default(),
-                ..Want::after(name.origin, name.inc, ours.base)
-            });
-        }
-        let same = theirs.base == ours.base && theirs.cloud == ours.cloud;
-        if !same || theirs.audit == ours.audit {
-            self.mismatches.remove(&(from, name));
-            return None;
-        }
-        if self.mismatches.len() >= MAX_MISMATCHES {
-            self.mismatches.clear();
-        }
-        let audits = (ours.audit, theirs.audit);
-        if self.mismatches.insert((from, name), audits) != Some(audits) {
-            return None;
-        }
-        self.stats.audit_mismatches += 1;
-        Some(self.question(name, 0))
+        let more = theirs.base > ours.base || beyond;
+        more.then(|| Want {
+            have: log.applied.cloud.iter().collect(),
+            ..Want::after(name.origin, name.inc, ours.base)
+        })
     }
 
     /// Brings the digest up to date with the logs that have changed.
@@ -318,9 +353,23 @@ impl LwwMap {
     }
 }
 
-/// The first and the last writer of a bucket.
-fn bounds(bucket: u8) -> (OriginKey, OriginKey) {
+/// The writers of a bucket.
+fn bounds(bucket: u8) -> RangeInclusive<OriginKey> {
     let (mut first, mut last) = ([0; 16], [u8::MAX; 16]);
     (first[0], last[0]) = (bucket, bucket);
-    (OriginKey(first), OriginKey(last))
+    OriginKey(first)..=OriginKey(last)
+}
+
+/// Their logs.
+fn span(bucket: u8) -> RangeInclusive<LogName> {
+    let (first, last) = bounds(bucket).into_inner();
+    let first = LogName {
+        origin: first,
+        inc: 0,
+    };
+    let last = LogName {
+        origin: last,
+        inc: u64::MAX,
+    };
+    first..=last
 }
