@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::card::{Claim, MAX_BEAT, Status};
 use crate::members::Members;
 use crate::message::{DownReason, Event, Heard, Message, Output};
+use crate::own::MAX_JUMP;
 
 /// Suspicions are dated in tenths of a second, rounded down; this makes up for it.
 const TENTH: Duration = Duration::from_millis(100);
@@ -36,10 +37,12 @@ impl<P: Copy + Ord + Debug + Hash> Members<P> {
         if claim.member == self.me {
             return !claim.supersedes(&self.of_myself()) || self.own.answers(claim);
         }
+        // What waits for a later record, perhaps for ever, overtakes nothing that is
+        // said of the life we know.
         let known = self.state(claim.member);
-        let waiting = self.early.get(claim.member);
-        let mut said = known.into_iter().chain(waiting);
-        said.any(|other| !claim.supersedes(&other))
+        let known = known.filter(|known| known.incarnation >= claim.incarnation);
+        let said = known.or_else(|| self.early.get(claim.member));
+        said.is_some_and(|said| !claim.supersedes(&said))
     }
 
     pub(crate) fn hear(&mut self, now: Duration, from: P, claim: Claim<P>) -> Heard {
@@ -57,7 +60,8 @@ impl<P: Copy + Ord + Debug + Hash> Members<P> {
             return self.on_slander(now, from, claim);
         }
         let known = self.state(claim.member);
-        if known.is_none_or(|known| known.incarnation < claim.incarnation) {
+        if known.is_none_or(|known| known.incarnation < claim.incarnation && !ends(&known, &claim))
+        {
             let until = now + self.config.early_life;
             if !self.early.insert(from, claim, until) {
                 self.stats.early_dropped += 1;
@@ -280,4 +284,12 @@ impl<P: Copy + Ord + Debug + Hash> Members<P> {
             );
         }
     }
+}
+
+/// Whether the goodbye of a later life, whose record never came here, is one of the
+/// life that is known, too. Only where the member is unreachable anyway: what nobody
+/// signed takes nobody away who is there.
+fn ends<P>(known: &Claim<P>, goodbye: &Claim<P>) -> bool {
+    let later = goodbye.incarnation - known.incarnation;
+    goodbye.status == Status::Left && known.status == Status::Unreachable && later <= MAX_JUMP
 }

@@ -189,12 +189,8 @@ pub struct Misbehaved<P> {
 pub enum Misdeed {
     /// Passed on a claim that concerns neither side.
     WrongAddressee,
-    /// Answered what nobody had asked it.
-    Unasked,
     /// Asked for more than its share.
     Flood,
-    /// Said a number that no member reaches.
-    Implausible,
 }
 
 /// Counters since the birth of the machine.

@@ -14,7 +14,7 @@ use crate::message::{Event, Heard, Output};
 /// are milliseconds of a clock at the start; one that stood at 1970 is off by less
 /// than 2^41 of them, 70 years. To use up 64 bits in such steps, at one step in
 /// `costly_gap`, takes years.
-const MAX_JUMP: u64 = 1 << 41;
+pub(crate) const MAX_JUMP: u64 = 1 << 41;
 
 /// The two numbers of this node, and what it owes.
 #[derive(Clone, Debug)]

@@ -144,24 +144,24 @@ impl<P: Copy + Ord + Debug> Probes<P> {
         self.judge_by(until);
     }
 
-    /// An answer. False if this peer was not asked.
-    pub(crate) fn answered(&mut self, member: P, by: P, reachable: bool) -> bool {
-        let Some(probe) = self.table.get_mut(&member) else {
-            // Late. The link came up meanwhile, or the time was over.
-            return true;
-        };
-        let Stage::Asking(whom) = &mut probe.stage else {
-            return false;
+    /// An answer. From a peer that was not asked, or not this time, it counts nothing:
+    /// it may be late.
+    pub(crate) fn answered(&mut self, member: P, by: P, reachable: bool) {
+        let Some(Probe {
+            stage: Stage::Asking(whom),
+            ..
+        }) = self.table.get_mut(&member)
+        else {
+            return;
         };
         let Some(at) = whom.iter().position(|&peer| peer == by) else {
-            return false;
+            return;
         };
         if reachable {
             self.table.remove(&member);
         } else {
             whom.swap_remove(at);
         }
-        true
     }
 
     /// Nothing more is to be found out about this member.
