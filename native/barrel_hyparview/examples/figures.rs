@@ -39,7 +39,8 @@ fn main() {
     let paper = config.lost_book.is_none();
     failures(&net, paper);
     if !paper {
-        partitions(&net);
+        let few = build(size.min(1000), &config, seed);
+        partitions(&few);
     }
     storm(size.min(1000), &config, seed);
 }

@@ -196,11 +196,11 @@ impl<P: Peer> HyParView<P> {
         self.after(now);
     }
 
-    /// A link has ended. It need not have been of a neighbour; nothing of it is to be
-    /// released.
+    /// A link has ended. It need not have been of a neighbour.
     pub fn handle_link_down(&mut self, now: Duration, peer: P, link: Link, reason: LinkDown) {
         self.wake(now);
         self.ended.insert(peer, link);
+        let waited = self.requests.contains(peer) || self.probing.contains_key(&peer);
         if self.active.find(peer).is_some_and(|n| n.link > link) {
             return;
         }
@@ -220,6 +220,9 @@ impl<P: Peer> HyParView<P> {
         } else {
             self.ask_again(peer);
         }
+        if waited {
+            self.release(peer);
+        }
         self.fill(now);
         self.after(now);
     }
@@ -228,12 +231,15 @@ impl<P: Peer> HyParView<P> {
     pub fn handle_dial_failed(&mut self, now: Duration, peer: P) {
         self.wake(now);
         if self.active.contains(peer) {
-            self.drop_neighbor(now, peer, DownReason::LinkFailed, None);
+            // It may have us, by a link of its own, and not know that this failed.
+            let parting = Some(Parting::Unwanted);
+            self.drop_neighbor(now, peer, DownReason::LinkFailed, parting);
         }
         self.probing.remove(&peer);
         self.passive.remove(peer);
         self.sampler.forget(&mut self.rng, peer);
         self.request_failed(now, peer);
+        self.release(peer);
         self.fill(now);
         self.after(now);
     }
@@ -327,6 +333,15 @@ impl<P: Peer> HyParView<P> {
     #[must_use]
     pub fn is_active(&self, peer: P) -> bool {
         self.active.contains(peer)
+    }
+
+    /// Whether a link to this peer is of use here.
+    #[must_use]
+    pub fn needs(&self, peer: P) -> bool {
+        self.active.contains(peer)
+            || self.requests.contains(peer)
+            || self.probing.contains_key(&peer)
+            || matches!(self.role, Some(Role::Candidate { initiator, .. }) if initiator == peer)
     }
 
     /// How many neighbours there should be, and at most are taken in.
@@ -443,10 +458,7 @@ impl<P: Peer> HyParView<P> {
 
     /// Says that we need no link to this peer, if that is so.
     pub(crate) fn release(&mut self, peer: P) {
-        let needed = self.active.contains(peer)
-            || self.requests.contains(peer)
-            || self.probing.contains_key(&peer);
-        if !needed {
+        if !self.needs(peer) {
             self.outputs.push_back(Output::Release { peer });
         }
     }

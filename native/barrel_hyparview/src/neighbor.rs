@@ -153,9 +153,8 @@ impl<P: Peer> HyParView<P> {
                 self.passive.add(rng, peer, peer, &mut Vec::new());
             }
         }
-        if !matches!(reason, DownReason::LinkFailed | DownReason::LinkClosed) {
-            self.release(peer);
-        }
+        // even if the link has ended: there may be a newer one
+        self.release(peer);
         if reason != DownReason::Switched {
             self.partner_lost(peer);
         }
@@ -218,6 +217,7 @@ impl<P: Peer> HyParView<P> {
 
     pub(crate) fn refuse(&mut self, peer: P, peers: Vec<P>) {
         self.reply(peer, false, peers);
+        self.release(peer);
     }
 
     fn reply(&mut self, to: P, accepted: bool, peers: Vec<P>) {

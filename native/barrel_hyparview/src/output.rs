@@ -26,15 +26,16 @@ pub enum LinkDown {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output<P> {
     /// Send a message. Without a link the driver dials, keeps the order, and says
-    /// [`crate::HyParView::handle_dial_failed`] when it cannot.
+    /// [`crate::HyParView::handle_dial_failed`] when it cannot. The link is needed from
+    /// now on, until it or the dial ends or it is released.
     Send {
         /// To whom.
         to: P,
         /// What.
         msg: Message<P>,
     },
-    /// The link to this peer is not needed here any longer. Close it, once all is sent,
-    /// when nobody else needs it either.
+    /// The link to this peer is not needed here any longer. Whoever dialled closes it, once
+    /// all is sent, when nobody else needs it either.
     Release {
         /// Whose link.
         peer: P,

@@ -73,6 +73,7 @@ impl<P: Peer> HyParView<P> {
     pub(crate) fn on_probe(&mut self, from: P) {
         let component = self.component();
         self.send(from, Message::ProbeReply { component });
+        self.release(from);
     }
 
     /// A lost peer of our own component has been found by others. One of another component

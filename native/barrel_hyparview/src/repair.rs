@@ -82,6 +82,9 @@ impl<P: Peer> HyParView<P> {
             || purpose == Purpose::Repair
                 && self.active.is_empty()
                 && !self.requests.iter().any(|request| request.urgent);
+        if let Some(earlier) = self.requests.take(peer) {
+            self.end_exchange(earlier);
+        }
         self.stats.requests += 1;
         self.ask(Request {
             peer,
