@@ -4,6 +4,7 @@
 //! for ten thousand nodes and seed 1.
 
 #![allow(clippy::print_stdout, reason = "it is what this is for")]
+#![allow(clippy::unwrap_used, reason = "a measurement may fail")]
 
 #[path = "../tests/network/mod.rs"]
 mod network;

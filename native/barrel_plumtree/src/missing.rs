@@ -20,6 +20,14 @@ pub(crate) struct Hole<P> {
     due: Duration,
 }
 
+impl<P> Hole<P> {
+    /// How much later than its first announcement the message comes, if it comes by itself.
+    pub(crate) fn late(&self, now: Duration) -> Option<Duration> {
+        let undisturbed = self.asked.is_none() && self.failed == 0;
+        undisturbed.then(|| now.saturating_sub(self.since))
+    }
+}
+
 /// What one neighbour has to do with them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Share {

@@ -132,12 +132,16 @@ impl<P: Copy + Ord + Debug, I: Clone + Ord + Debug> Plumtree<P, I> {
 
     /// T1, from what was learnt and the round trips that are known.
     pub(crate) fn t1(&self) -> Duration {
+        self.lag.t1(&self.config, self.rtt())
+    }
+
+    /// The mean and the longest round trip to the neighbours, of those that are known.
+    pub(crate) fn rtt(&self) -> Option<(Duration, Duration)> {
         let known = || self.neighbors.values().filter_map(|n| n.rtt);
-        let longest = known().max();
+        let longest = known().max()?;
         let sum = known().fold(Duration::ZERO, Duration::saturating_add);
         let count = u32::try_from(known().count()).unwrap_or(u32::MAX).max(1);
-        let rtt = longest.map(|longest| (sum / count, longest));
-        self.lag.t1(&self.config, rtt)
+        Some((sum / count, longest))
     }
 
     fn next_to_ask(&self, id: &I) -> Option<P> {

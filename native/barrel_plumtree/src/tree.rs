@@ -45,6 +45,7 @@ impl<P: Copy + Ord + Debug, I: Clone + Ord + Debug> Plumtree<P, I> {
         } = message;
         let hops = round.saturating_add(1);
         let hole = self.missing.fill(&id);
+        let late = hole.as_ref().and_then(|hole| hole.late(now));
         let announced = self.learn(now, from, hops, hole.as_ref());
         let trace = Trace {
             hops: Some(hops),
@@ -55,7 +56,9 @@ impl<P: Copy + Ord + Debug, I: Clone + Ord + Debug> Plumtree<P, I> {
         let (announcers, asked) = hole.map_or((VecDeque::new(), None), |h| (h.announcers, h.asked));
         let holders: Vec<P> = announcers.iter().map(|(p, _)| *p).chain(asked).collect();
         self.spread(now, Some(from), &holders, id, hops, &body);
-        self.optimize(from, round, &announcers);
+        if let Some(better) = self.better(round, late, &announcers) {
+            self.replace(from, better);
+        }
     }
 
     /// The tree brings what was fetched already. What goes on is what was found valid then.
@@ -150,21 +153,35 @@ impl<P: Copy + Ord + Debug, I: Clone + Ord + Debug> Plumtree<P, I> {
         self.schedule_announcements(now);
     }
 
-    /// Replaces the link that brought a message by one that brings it in fewer rounds.
-    fn optimize(&mut self, from: P, round: u16, announcers: &VecDeque<(P, u16)>) {
-        let Some(threshold) = self.config.optimize_at else {
+    /// Who should have brought a message instead: who announced it by so many rounds fewer, as
+    /// in the paper, or so long before it came.
+    fn better(
+        &self,
+        round: u16,
+        late: Option<Duration>,
+        announcers: &VecDeque<(P, u16)>,
+    ) -> Option<(P, u16)> {
+        let nearest = announcers.iter().min_by_key(|(_, round)| *round).copied();
+        let saves = |at| nearest.filter(|&(_, r)| r < round && round - r >= at);
+        let first = announcers.front().copied();
+        let limit = self.config.shorten_at.zip(self.rtt());
+        let limit = limit.map(|(trips, (mean, _))| mean.saturating_mul(trips));
+        let is_long = limit
+            .zip(late)
+            .is_some_and(|(limit, late)| late >= limit.max(self.config.t1_min));
+        let by_round = self.config.optimize_at.and_then(saves);
+        by_round.or_else(|| first.filter(|_| is_long))
+    }
+
+    /// Replaces a link of the tree by another one.
+    fn replace(&mut self, from: P, (peer, round): (P, u16)) {
+        if peer == from {
             return;
-        };
-        let Some(&(peer, better)) = announcers.iter().min_by_key(|(_, round)| *round) else {
-            return;
-        };
-        if better < round && round - better >= threshold && peer != from {
-            self.set_eager(peer, true);
-            let (id, round) = (None, better);
-            self.send(peer, Message::Graft { id, round });
-            self.set_eager(from, false);
-            self.send(from, Message::Prune);
         }
+        self.set_eager(peer, true);
+        self.send(peer, Message::Graft { id: None, round });
+        self.set_eager(from, false);
+        self.send(from, Message::Prune);
     }
 
     pub(crate) fn set_eager(&mut self, peer: P, eager: bool) {

@@ -42,7 +42,7 @@ pub fn pair(
 
 /// All edges of a graph in which each of `size` nodes has `degree` neighbours.
 pub fn regular(size: usize, degree: usize, rng: &mut ChaCha8Rng) -> Vec<Edge> {
-    assert!(degree < size && size * degree % 2 == 0);
+    assert!(degree < size && (size * degree).is_multiple_of(2));
     let free = (0..size).flat_map(|n| [n].repeat(degree)).collect();
     let (mut edges, mut free) = pair(free, BTreeSet::new(), rng);
     // Two ends that remain cut an edge in two and take its ends.

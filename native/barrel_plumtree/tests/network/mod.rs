@@ -5,14 +5,16 @@
 
 #![allow(
     dead_code,
+    clippy::unwrap_used,
     unreachable_pub,
+    unused_imports,
     reason = "several targets use parts of this"
 )]
 
 mod graph;
 mod report;
 
-use std::cmp::Reverse;
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
@@ -87,11 +89,37 @@ struct Link {
     generation: u64,
 }
 
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum What {
     Alarm(Peer),
-    Arrival(Peer, Peer, u64),
+    Arrival(Peer, Peer, u64, Message<Id>),
 }
+
+/// What happens when. The first comes first, then what was set first.
+struct Due {
+    at: Duration,
+    step: u64,
+    what: What,
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.at, other.step).cmp(&(self.at, self.step))
+    }
+}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        self.step == other.step
+    }
+}
+
+impl Eq for Due {}
 
 pub struct Network {
     pub now: Duration,
@@ -103,9 +131,7 @@ pub struct Network {
     latency: Latency,
     links: BTreeMap<(Peer, Peer), Link>,
     generations: u64,
-    /// By time, then by the order in which they were set.
-    due: BinaryHeap<Reverse<(Duration, u64, What)>>,
-    under_way: BTreeMap<u64, Message<Id>>,
+    due: BinaryHeap<Due>,
     steps: u64,
     rng: ChaCha8Rng,
 }
@@ -129,7 +155,6 @@ impl Network {
             links: BTreeMap::new(),
             generations: 0,
             due: BinaryHeap::new(),
-            under_way: BTreeMap::new(),
             steps: 0,
             rng: ChaCha8Rng::seed_from_u64(seed),
         }
@@ -142,6 +167,25 @@ impl Network {
             network.link(a, b);
         }
         network
+    }
+
+    /// A ring, and some more links at random.
+    pub fn ring(size: usize, more: usize, config: &Config, seed: u64) -> Self {
+        let mut network = Self::new(size, Latency::Wan, config, seed);
+        for peer in 0..size {
+            network.link(peer, (peer + 1) % size);
+        }
+        for _ in 0..more {
+            let (a, b) = (network.anybody(), network.anybody());
+            if a != b {
+                network.link(a, b);
+            }
+        }
+        network
+    }
+
+    pub fn links(&self) -> Vec<(Peer, Peer)> {
+        self.links.keys().copied().collect()
     }
 
     pub fn alive(&self) -> usize {
@@ -261,22 +305,26 @@ impl Network {
     }
 
     fn step(&mut self, until: Duration) -> bool {
-        if self.due.peek().is_none_or(|Reverse((at, ..))| *at > until) {
+        if self.due.peek().is_none_or(|due| due.at > until) {
             return false;
         }
-        let Some(Reverse((at, step, what))) = self.due.pop() else {
+        let Some(due) = self.due.pop() else {
             return false;
         };
-        self.now = at;
-        match what {
+        self.now = due.at;
+        match due.what {
             What::Alarm(peer) => self.on_alarm(peer),
-            What::Arrival(from, to, generation) => {
-                if let Some(msg) = self.under_way.remove(&step) {
-                    self.on_arrival(from, to, generation, msg);
-                }
+            What::Arrival(from, to, generation, msg) => {
+                self.on_arrival(from, to, generation, msg);
             }
         }
         true
+    }
+
+    fn set(&mut self, at: Duration, what: What) {
+        self.steps += 1;
+        let step = self.steps;
+        self.due.push(Due { at, step, what });
     }
 
     fn on_alarm(&mut self, peer: Peer) {
@@ -348,8 +396,7 @@ impl Network {
             && node.alarm.is_none_or(|set| at < set)
         {
             node.alarm = Some(at);
-            self.steps += 1;
-            self.due.push(Reverse((at, self.steps, What::Alarm(peer))));
+            self.set(at, What::Alarm(peer));
         }
     }
 
@@ -369,12 +416,9 @@ impl Network {
                 }
             }
         }
-        if let Some(link) = self.links.get(&ends(from, to)) {
-            self.steps += 1;
-            let what = What::Arrival(from, to, link.generation);
+        if let Some(link) = self.links.get(&ends(from, to)).copied() {
             let at = self.now + link.latency;
-            self.due.push(Reverse((at, self.steps, what)));
-            self.under_way.insert(self.steps, msg);
+            self.set(at, What::Arrival(from, to, link.generation, msg));
         }
     }
 }
