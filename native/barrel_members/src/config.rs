@@ -28,9 +28,10 @@ pub struct Config {
     /// The longest time a suspect has, however slow refutations were seen to be.
     /// 30 s is a guess.
     pub suspect_max: Duration,
-    /// How much longer those wait who did not raise the suspicion themselves, so
-    /// that one node announces the end of it and not all. 500 ms is a guess: the
-    /// spread of the delays on the way.
+    /// How much longer those wait who did not raise the suspicion themselves. The one
+    /// who did announces its end; the others judge only if it died meanwhile, and not
+    /// before an exchange has brought them a refutation that they missed. 30 s: the
+    /// longest period of the exchange.
     pub slack: Duration,
     /// How long the record of this node is good. It is renewed after a third. One
     /// hour is a guess: 10,000 members then renew eight records a second.
@@ -69,7 +70,7 @@ impl Default for Config {
             suspect_base: seconds(3),
             suspect_per_doubling: Duration::from_millis(500),
             suspect_max: seconds(30),
-            slack: Duration::from_millis(500),
+            slack: seconds(30),
             record_ttl: seconds(3_600),
             ttl_bounds: (seconds(60), seconds(7 * 86_400)),
             drop_after: seconds(86_400),

@@ -205,7 +205,10 @@ fn honest_members_agree_afterwards() {
 }
 
 fn honest(schedule: &Schedule) -> Result<(), TestCaseError> {
-    let mut net = begin(schedule);
+    honest_in(begin(schedule), schedule)
+}
+
+fn honest_in(mut net: Net, schedule: &Schedule) -> Result<(), TestCaseError> {
     let mut may_bump = [0; 8];
     for step in &schedule.steps {
         match *step {
@@ -249,4 +252,49 @@ fn lied_to(schedule: &Schedule) -> Result<(), TestCaseError> {
         take(&mut net, step);
     }
     end(&mut net)
+}
+
+/// A test that no broken rule fails proves nothing.
+#[cfg(feature = "mutants")]
+mod mutants {
+    use barrel_members::Mutant;
+    use proptest::test_runner::{RngAlgorithm, TestRng};
+
+    use super::*;
+
+    fn survives(mutant: Mutant) -> bool {
+        let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+        let cases = Cases {
+            cases: 300,
+            failure_persistence: None,
+            max_shrink_iters: 0,
+            ..Cases::default()
+        };
+        let run = TestRunner::new_with_rng(cases, rng).run(&schedule(false), |schedule| {
+            let mut net = begin(&schedule);
+            net.break_rule(mutant);
+            honest_in(net, &schedule)
+        });
+        run.is_ok()
+    }
+
+    #[test]
+    fn all_rules_kept_survive() {
+        assert!(survives(Mutant::None));
+    }
+
+    #[test]
+    fn one_number_in_place_of_two_is_noticed() {
+        assert!(!survives(Mutant::RefuteByIncarnation));
+    }
+
+    #[test]
+    fn an_answer_in_the_place_of_the_suspect_is_noticed() {
+        assert!(!survives(Mutant::AnswerForSuspect));
+    }
+
+    #[test]
+    fn no_return_from_unreachable_is_noticed() {
+        assert!(!survives(Mutant::NoReturn));
+    }
 }

@@ -70,8 +70,8 @@ pub(crate) struct Peer {
     card: Arc<Card>,
     wake_at: Option<Duration>,
     /// Whom it told its subscribers to be up, and whom it told the stores to hide.
-    pub(crate) shown: BTreeSet<Id>,
-    pub(crate) hidden: BTreeSet<Id>,
+    pub(crate) shown: Vec<bool>,
+    pub(crate) hidden: Vec<bool>,
     pub(crate) bumps: u32,
 }
 
@@ -93,6 +93,8 @@ pub(crate) struct Net {
     pub(crate) downs: Vec<Down>,
     pub(crate) broadcasts: u64,
     pub(crate) config: Config,
+    #[cfg(feature = "mutants")]
+    pub(crate) mutant: barrel_members::Mutant,
     neighbours: BTreeSet<(Id, Id)>,
     links: BTreeMap<(Id, Id), u64>,
     queue: BTreeMap<(Duration, u64), (Id, What)>,
@@ -147,8 +149,8 @@ impl Net {
             incarnation: 1,
             card,
             wake_at: None,
-            shown: (0..nodes).filter(|&other| other != id).collect(),
-            hidden: BTreeSet::new(),
+            shown: vec![true; nodes as usize],
+            hidden: vec![false; nodes as usize],
             bumps: 0,
         });
         let mut net = Self {
@@ -160,6 +162,8 @@ impl Net {
             downs: Vec::new(),
             broadcasts: 0,
             config,
+            #[cfg(feature = "mutants")]
+            mutant: barrel_members::Mutant::None,
             neighbours,
             links: BTreeMap::new(),
             queue: BTreeMap::new(),
@@ -211,6 +215,14 @@ impl Net {
             .collect()
     }
 
+    #[cfg(feature = "mutants")]
+    pub(crate) fn break_rule(&mut self, mutant: barrel_members::Mutant) {
+        self.mutant = mutant;
+        for peer in &mut self.peers {
+            peer.members.break_rule(mutant);
+        }
+    }
+
     // What happens to nodes.
 
     /// The process of the node ends without a word.
@@ -227,6 +239,8 @@ impl Net {
                 self.push(Duration::ZERO, peer, What::Lost { peer: id });
             }
         }
+        #[cfg(feature = "mutants")]
+        let mutant = self.mutant;
         let incarnation = if remembers {
             self.at(id).incarnation + 1
         } else {
@@ -236,12 +250,14 @@ impl Net {
         let name = self.at(id).card.name.clone();
         let peer = self.peer(id);
         peer.members = Members::new(id, name, incarnation, config.clone(), seed);
+        #[cfg(feature = "mutants")]
+        peer.members.break_rule(mutant);
         peer.up = true;
         peer.frozen_until = Duration::ZERO;
         peer.incarnation = incarnation;
         peer.wake_at = None;
-        peer.shown.clear();
-        peer.hidden.clear();
+        peer.shown.fill(false);
+        peer.hidden.fill(false);
         self.publish(id, card(id, incarnation, 1, &config));
         self.push(millis(500), id, What::Exchange);
         self.settle(id);
@@ -399,13 +415,13 @@ impl Net {
                 Output::Send { to, msg } => self.attempt(id, to, Some(msg)),
                 Output::Probe(to) => self.attempt(id, to, None),
                 Output::Hide(member) => {
-                    self.peer(id).hidden.insert(member);
+                    self.peer(id).hidden[member as usize] = true;
                 }
                 Output::Show(member) => {
-                    self.peer(id).hidden.remove(&member);
+                    self.peer(id).hidden[member as usize] = false;
                 }
                 Output::Depart { member, .. } => {
-                    self.peer(id).hidden.remove(&member);
+                    self.peer(id).hidden[member as usize] = false;
                 }
                 Output::Refresh => {
                     let (incarnation, seq) = (self.at(id).incarnation, self.at(id).card.seq);
@@ -434,12 +450,18 @@ impl Net {
     fn event(&mut self, id: Id, event: Event<Id>) {
         match event {
             Event::NodeUp { member, .. } => {
-                let first = self.peer(id).shown.insert(member);
-                assert!(first, "{id} hears twice that {member} is up");
+                let shown = &mut self.peer(id).shown[member as usize];
+                assert!(
+                    !std::mem::replace(shown, true),
+                    "{id} hears twice that {member} is up"
+                );
             }
             Event::NodeDown { member, reason, .. } => {
-                let was = self.peer(id).shown.remove(&member);
-                assert!(was, "{id} hears twice that {member} is down");
+                let shown = &mut self.peer(id).shown[member as usize];
+                assert!(
+                    std::mem::replace(shown, false),
+                    "{id} hears twice that {member} is down"
+                );
                 self.downs.push(Down {
                     at: self.now,
                     by: id,
@@ -562,8 +584,11 @@ impl Net {
             return self.on_silence(to, peer, link, since);
         }
         if !self.at(to).up {
-            if matches!(what, What::Exchange) {
-                self.exchange_later(to);
+            match what {
+                What::Exchange => self.exchange_later(to),
+                // Who has left still sees its links go.
+                What::Lost { peer } => self.peer(to).members.handle_link_lost(now, peer, true),
+                _ => {}
             }
             return;
         }
@@ -648,8 +673,8 @@ impl Net {
                 };
                 let up = state.is_some_and(|state| state.status < Status::Unreachable);
                 let hidden = state.is_some_and(|state| state.status == Status::Unreachable);
-                let told = peer.shown.contains(&other) == up;
-                if !good || !told || peer.hidden.contains(&other) != hidden {
+                let told = peer.shown[other as usize] == up;
+                if !good || !told || peer.hidden[other as usize] != hidden {
                     return Some(format!("{id} of {other}: {state:?}, told {told}"));
                 }
             }
