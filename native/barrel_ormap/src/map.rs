@@ -28,8 +28,8 @@
 //! # What is forgotten
 //!
 //! A removal must be remembered, or the value that it removed comes back from a replica
-//! that has not heard of it. It is remembered for [`Config::horizon`]. Then it is
-//! collected, and the log remembers the last operation of which it can no longer tell
+//! that has not heard of it. It is remembered for [`Config::horizon`], and
+//! until the value that it removed has been applied here. Then it is collected, and the log remembers the last operation of which it can no longer tell
 //! what it removed. A replica that was away for longer, and lacks that operation, must
 //! not take the rest of the log as if nothing had happened. It is *reset*: for each log
 //! of which it holds values, it asks what is still live, drops the rest, and only then
@@ -114,7 +114,9 @@ pub struct Stats {
     pub entries: usize,
     /// Removals among them.
     pub removals: usize,
-    /// Those whose time has not come.
+    /// Those of them that wait for the value that they removed.
+    pub waiting: usize,
+    /// Entries whose time has not come.
     pub parked: usize,
     /// Bytes of keys and values of all of them.
     pub bytes: usize,
@@ -183,6 +185,10 @@ pub struct LwwMap {
     parked: BTreeMap<(Hlc, LogName, u64), Arc<Entry>>,
     /// Live removals, the oldest first.
     removals: BTreeSet<(Duration, LogName, u64)>,
+    /// Those that are old, but what they removed has not come here.
+    waiting: BTreeSet<(Duration, LogName, u64)>,
+    /// When those are looked at again.
+    look_at: Duration,
     /// Live entries that have moved, by birth and dot.
     moved: BTreeMap<(LogName, u64, LogName, u64), Arc<Entry>>,
     entries: usize,
@@ -223,6 +229,8 @@ impl LwwMap {
             current: BTreeSet::new(),
             parked: BTreeMap::new(),
             removals: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+            look_at: Duration::ZERO,
             moved: BTreeMap::new(),
             entries: 0,
             bytes: 0,
@@ -280,7 +288,7 @@ impl LwwMap {
         self.see(now, clock);
         let before = self.current.get(key).map_or(Hlc::ZERO, |old| old.0.hlc);
         let hlc = clock.above(now.wall_ms, before);
-        self.write(Pair::new(key, value), hlc, None);
+        self.write(Pair::new(key, value), hlc, None, None);
         self.finish();
         Ok(())
     }
@@ -300,7 +308,7 @@ impl LwwMap {
             Mode::LastWrite => (above, None),
             Mode::ObservedRemove => (old.hlc, Some(old.writer())),
         };
-        self.write(Pair::new(key, &[]), hlc, writer);
+        self.write(Pair::new(key, &[]), hlc, writer, Some(old.birth()));
         self.finish();
         true
     }
@@ -334,7 +342,8 @@ impl LwwMap {
     pub fn stats(&self) -> Stats {
         Stats {
             entries: self.entries,
-            removals: self.removals.len(),
+            removals: self.removals.len() + self.waiting.len(),
+            waiting: self.waiting.len(),
             parked: self.parked.len(),
             bytes: self.bytes,
             logs: self.logs.len(),
@@ -368,14 +377,15 @@ impl LwwMap {
             let wait = wall_ms.saturating_sub(self.now.wall_ms.saturating_add(self.drift_ms));
             self.now.mono.saturating_add(Duration::from_millis(wait))
         });
-        [collect, unpark, self.move_at()]
+        let look = (!self.waiting.is_empty()).then_some(self.look_at);
+        [collect, look, unpark, self.move_at()]
             .into_iter()
             .flatten()
             .min()
     }
 
     /// Another value for the key, by an own operation.
-    fn write(&mut self, pair: Pair, hlc: Hlc, writer: Option<OriginKey>) {
+    fn write(&mut self, pair: Pair, hlc: Hlc, writer: Option<OriginKey>, birth: Option<Birth>) {
         self.append(|log, seq, now| {
             let add = Add {
                 seq,
@@ -383,7 +393,7 @@ impl LwwMap {
                 writer,
                 pair,
             };
-            Entry::new(log, add, None, now)
+            Entry::new(log, add, birth, now)
         });
     }
 
@@ -452,22 +462,34 @@ impl LwwMap {
         }
     }
 
-    /// Forgets removals that are older than the horizon.
+    /// Forgets removals that are older than the horizon. One that came here before the
+    /// value that it removed has to wait: nobody could tell from us that the value is
+    /// dead.
     fn collect(&mut self) {
+        if self.look_at <= self.now.mono {
+            self.removals.append(&mut self.waiting);
+            self.look_at = self.now.mono.saturating_add(self.config.horizon / 4);
+        }
         let mut any = false;
         for _ in 0..PER_TURN {
-            let Some(&(since, name, seq)) = self.removals.first() else {
+            let Some(&removal) = self.removals.first() else {
                 break;
             };
+            let (since, name, seq) = removal;
             if since.saturating_add(self.config.horizon) > self.now.mono {
                 break;
             }
             let log = self.logs.get(&name);
             let Some(entry) = log.and_then(|log| log.live.get(&seq)).cloned() else {
                 debug_assert!(false, "a removal that is not live");
-                self.removals.pop_first();
+                self.removals.remove(&removal);
                 continue;
             };
+            if !self.knows(entry.birth()) {
+                self.removals.remove(&removal);
+                self.waiting.insert(removal);
+                continue;
+            }
             self.drop_live(&entry);
             self.collected = self.collected.max(entry.hlc);
             self.raise_collected(name, seq);
@@ -476,6 +498,12 @@ impl LwwMap {
         if any {
             self.raise_epoch();
         }
+    }
+
+    /// Whether the value was applied here under the dot of its birth.
+    fn knows(&self, birth: Birth) -> bool {
+        let log = self.logs.get(&birth.log);
+        log.is_some_and(|log| log.applied.contains(birth.seq)) || self.is_closed(birth.log)
     }
 
     /// Drops a live entry for good, wherever it is. What is shown changes with it.
@@ -505,8 +533,8 @@ impl LwwMap {
             self.removals.insert((entry.since(), name, entry.seq));
         }
         if entry.moved_from().is_some() {
-            let (log, birth) = entry.birth();
-            let at = (log, birth.seq, name, entry.seq);
+            let birth = entry.birth();
+            let at = (birth.log, birth.seq, name, entry.seq);
             self.moved.insert(at, Arc::clone(entry));
         }
         self.judge(entry);
@@ -521,10 +549,13 @@ impl LwwMap {
         }
         self.entries -= 1;
         self.bytes -= entry.pair.bytes();
-        self.removals.remove(&(entry.since(), name, entry.seq));
+        let removal = (entry.since(), name, entry.seq);
+        if !self.removals.remove(&removal) {
+            self.waiting.remove(&removal);
+        }
         if entry.moved_from().is_some() {
-            let (log, birth) = entry.birth();
-            self.moved.remove(&(log, birth.seq, name, entry.seq));
+            let birth = entry.birth();
+            self.moved.remove(&(birth.log, birth.seq, name, entry.seq));
         }
         self.view.forget(name, entry.seq);
         self.note(RecordId::Entry(name, entry.seq));

@@ -8,7 +8,7 @@ use crate::key::OriginKey;
 
 use super::LwwMap;
 use super::delta::MapDelta;
-use super::entry::{Birth, Entry, LogName};
+use super::entry::{Entry, LogName};
 use super::log::MAX_RANGES;
 use super::record::RecordId;
 
@@ -67,7 +67,7 @@ impl LwwMap {
         self.resets.in_epoch(from, delta.collected.epoch);
         let applied = match &delta.delta.removes {
             Removes::LiveSet(set) if set.whole => Ok(self.on_whole(clock, name, &delta, set)),
-            Removes::LiveSet(set) => Ok(self.on_statement(from, name, set)),
+            Removes::LiveSet(set) => Ok(self.on_statement(from, name, &delta, set)),
             Removes::List(_) => self.on_claim(clock, from, name, delta),
         };
         self.finish();
@@ -225,22 +225,15 @@ impl LwwMap {
     /// Whether a value that has moved is known to be dead: we have applied its birth, do
     /// not hold it, and have forgotten removals that were late enough to concern it.
     fn is_dead(&self, entry: &Entry) -> bool {
-        let Some(Birth { inc, seq, .. }) = entry.moved_from() else {
+        let Some(birth) = entry.moved_from() else {
             return false;
         };
-        let birth = LogName {
-            origin: entry.writer(),
-            inc,
-        };
-        let log = self.logs.get(&birth);
-        let applied = log.is_some_and(|log| log.applied.contains(seq));
-        let known = applied || self.is_closed(birth);
         let current = self.current.get(entry.key()).map(|current| &current.0);
         let twin = current.is_some_and(|current| current.is_twin(entry))
             || self
                 .parked
                 .values()
                 .any(|other| other.key() == entry.key() && other.is_twin(entry));
-        known && !twin && entry.hlc <= self.collected
+        self.knows(birth) && !twin && entry.hlc <= self.collected
     }
 }

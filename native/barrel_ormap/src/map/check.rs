@@ -59,7 +59,10 @@ impl LwwMap {
             root = root.wrapping_add(log.hash.unwrap_or(0));
         }
         assert_eq!((entries, bytes), (self.entries, self.bytes));
-        assert_eq!((removals, moved), (self.removals.len(), self.moved.len()));
+        assert_eq!(
+            (removals, moved),
+            (self.removals.len() + self.waiting.len(), self.moved.len())
+        );
         assert_eq!(root, self.digest.root());
         assert_eq!(entries, self.current.len() + self.parked.len());
     }

@@ -2,12 +2,15 @@
 
 //! What travels between replicas of a map.
 
-use crate::delta::{Delta, MAX_CHUNK, Malformed, Removes};
+use crate::delta::{Delta, LiveSet, MAX_CHUNK, Malformed, Removes};
 
 use super::entry::Birth;
 
 /// What a birth takes at most beside its entry.
-const PER_BIRTH: usize = 32;
+const PER_BIRTH: usize = 56;
+
+/// What a range takes at most.
+const PER_RANGE: usize = 20;
 
 /// What [`Collected`] takes at most.
 const COLLECTED: usize = 20;
@@ -29,8 +32,12 @@ pub struct MapDelta {
     /// has an empty list of removals. A statement claims nothing. It names what is live,
     /// or, if it is `whole`, brings it along.
     pub delta: Delta,
-    /// Where the added values that have moved were first written, by operation.
+    /// Where added values that have moved, and values removed by added removals, were first
+    /// written, by operation.
     pub births: Vec<(u64, Birth)>,
+    /// Operations that a statement is not about, because the sender has not applied
+    /// them: ranges, ascending, each with its first and its last.
+    pub unknown: Vec<(u64, u64)>,
     /// What the sender no longer knows.
     pub collected: Collected,
 }
@@ -38,7 +45,9 @@ pub struct MapDelta {
 impl MapDelta {
     /// Bytes that its encoding takes at most.
     pub fn encoded_len(&self) -> usize {
-        self.delta.encoded_len() + self.births.len() * PER_BIRTH + COLLECTED
+        let births = self.births.len() * PER_BIRTH;
+        let unknown = self.unknown.len() * PER_RANGE;
+        self.delta.encoded_len() + births + unknown + COLLECTED
     }
 
     /// Whether it keeps the form that its fields describe.
@@ -57,6 +66,10 @@ impl MapDelta {
                 }
             }
         }
+        let ranges = self.unknown.iter().all(|range| range.0 <= range.1);
+        if !ranges || !self.unknown.is_sorted_by(|a, b| a.1 < b.0) {
+            return Err(Malformed::Statement);
+        }
         if !self.births.is_sorted_by(|a, b| a.0 < b.0) {
             return Err(Malformed::Entry);
         }
@@ -71,6 +84,14 @@ impl MapDelta {
         Ok(())
     }
 
+    /// Whether the statement is about this operation and does not name it.
+    pub(super) fn declares_dead(&self, set: &LiveSet, seq: u64) -> bool {
+        let at = self.unknown.partition_point(|range| range.1 < seq);
+        let unknown = self.unknown.get(at).is_some_and(|range| range.0 <= seq);
+        let about = set.above < seq && seq <= set.until && !unknown;
+        about && set.live.binary_search(&seq).is_err()
+    }
+
     pub(super) fn birth(&self, seq: u64) -> Option<Birth> {
         let at = self.births.binary_search_by_key(&seq, |birth| birth.0);
         at.ok().map(|at| self.births[at].1)
@@ -79,6 +100,10 @@ impl MapDelta {
 
 pub(super) const fn overhead() -> usize {
     crate::delta::header_len() + COLLECTED
+}
+
+pub(super) const fn per_range() -> usize {
+    PER_RANGE
 }
 
 pub(super) const fn per_birth() -> usize {

@@ -20,11 +20,12 @@ pub struct LogName {
     pub inc: u64,
 }
 
-/// Where a value was first written, when it has moved to another log since.
+/// Where a value was first written: of a value that has moved to another log since, or
+/// of the value that a removal removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Birth {
-    /// The life of the writer.
-    pub inc: u64,
+    /// The log.
+    pub log: LogName,
     /// The operation.
     pub seq: u64,
     /// How often the value has moved. The last move counts.
@@ -71,14 +72,14 @@ impl Entry {
 
     /// The same value as a new operation of another log.
     pub(super) fn moved(&self, log: &Arc<LogName>, seq: u64) -> Self {
-        let (_, birth) = self.birth();
+        let birth = self.birth();
         let moves = birth.moves.saturating_add(1);
         self.again(log, seq, Some(Birth { moves, ..birth }))
     }
 
     /// The same value as an operation of the next life of its writer.
     pub(super) fn rewritten(&self, log: &Arc<LogName>, seq: u64) -> Self {
-        self.again(log, seq, self.moved_from())
+        self.again(log, seq, self.born())
     }
 
     fn again(&self, log: &Arc<LogName>, seq: u64, birth: Option<Birth>) -> Self {
@@ -108,24 +109,24 @@ impl Entry {
         self.rare.as_ref().map_or(Duration::ZERO, |rare| rare.since)
     }
 
-    /// The birth, if it is not the dot.
-    pub(super) fn moved_from(&self) -> Option<Birth> {
+    /// The birth, as it travels.
+    pub(super) fn born(&self) -> Option<Birth> {
         self.rare.as_ref().and_then(|rare| rare.birth)
     }
 
-    /// The dot under which the value was first written.
-    pub(super) fn birth(&self) -> (LogName, Birth) {
+    /// The birth of a value, if it is not the dot.
+    pub(super) fn moved_from(&self) -> Option<Birth> {
+        self.born().filter(|_| !self.is_removal())
+    }
+
+    /// The dot under which the value was first written, or the removed one was.
+    pub(super) fn birth(&self) -> Birth {
         let here = Birth {
-            inc: self.log.inc,
+            log: *self.log,
             seq: self.seq,
             moves: 0,
         };
-        let birth = self.moved_from().unwrap_or(here);
-        let log = LogName {
-            origin: self.writer(),
-            inc: birth.inc,
-        };
-        (log, birth)
+        self.born().unwrap_or(here)
     }
 
     /// Whether this is the same value at another place.

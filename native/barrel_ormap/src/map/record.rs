@@ -46,7 +46,7 @@ pub enum Record {
         hlc: Hlc,
         /// Who wrote it, if not the origin of the log.
         writer: Option<OriginKey>,
-        /// Where it was first written, if it has moved.
+        /// Where it was first written, if it has moved, or where what it removed was.
         birth: Option<Birth>,
         /// Its time has not come.
         parked: bool,
@@ -154,7 +154,7 @@ impl LwwMap {
                     pair: add.pair,
                     hlc: add.hlc,
                     writer: add.writer,
-                    birth: entry.moved_from(),
+                    birth: entry.born(),
                     parked: self.parked.contains_key(&(entry.hlc, name, seq)),
                 }
             }

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use crate::delta::LiveSet;
 use crate::hlc::Hlc;
 use crate::key::OriginKey;
+use crate::ranges::RangeSet;
 
 use super::apply::{Applied, Refused};
 use super::delta::MapDelta;
@@ -122,9 +123,10 @@ impl LwwMap {
         &mut self,
         from: OriginKey,
         name: LogName,
+        statement: &MapDelta,
         set: &LiveSet,
     ) -> Applied {
-        let dead = self.dead_by(name, set);
+        let dead = self.dead_by(name, statement, set);
         for entry in &dead {
             self.drop_live(entry);
             if entry.is_removal() {
@@ -136,7 +138,7 @@ impl LwwMap {
         if !dead.is_empty() {
             self.raise_epoch();
         }
-        self.bury(name, set);
+        self.bury(name, statement, set);
         self.confirm(from, name, set);
         Applied {
             new: !dead.is_empty(),
@@ -146,32 +148,24 @@ impl LwwMap {
 
     /// The entries that the statement declares dead: those of the log, and those that were
     /// born in it and have moved.
-    fn dead_by(&self, name: LogName, set: &LiveSet) -> Vec<Arc<Entry>> {
-        if set.above >= set.until {
-            return Vec::new();
-        }
-        let named = |seq: u64| set.live.binary_search(&seq).is_ok();
+    fn dead_by(&self, name: LogName, statement: &MapDelta, set: &LiveSet) -> Vec<Arc<Entry>> {
+        let dead = |seq: u64| statement.declares_dead(set, seq);
         let log = self.logs.get(&name).map(|log| &log.live);
-        let live = log
-            .into_iter()
-            .flat_map(|live| live.range(set.above + 1..=set.until));
-        let here = live
-            .filter(|(seq, _)| !named(**seq))
-            .map(|(_, entry)| entry);
+        let span = set.above + 1..set.until.max(set.above) + 1;
+        let live = log.into_iter().flat_map(|live| live.range(span.clone()));
+        let here = live.filter(|(seq, _)| dead(**seq));
+        let here = here.map(|(_, entry)| entry);
         let least = LogName {
             origin: OriginKey([0; 16]),
             inc: 0,
         };
-        let (first, last) = (
-            (name, set.above + 1, least, 0),
-            (name, set.until.saturating_add(1), least, 0),
-        );
-        let moved = self.moved.range(first..last);
+        let moved = self.moved.range((name, 0, least, 0)..);
+        let moved = moved.take_while(|((log, ..), _)| *log == name);
         let moved = moved
-            .filter(|((_, seq, ..), _)| !named(*seq))
+            .filter(|((_, seq, ..), _)| dead(*seq))
             .map(|(_, entry)| entry);
-        let dead = here.chain(moved).filter(|entry| !self.is_overtaken(entry));
-        dead.cloned().collect()
+        let all = here.chain(moved).filter(|entry| !self.is_overtaken(entry));
+        all.cloned().collect()
     }
 
     /// Whether the entry is only shown until the time of a parked one comes. Elsewhere
@@ -183,20 +177,26 @@ impl LwwMap {
 
     /// Keeps in mind which operations are dead that we have not applied, so that a late
     /// piece of the log does not bring them back.
-    fn bury(&mut self, name: LogName, set: &LiveSet) {
+    fn bury(&mut self, name: LogName, statement: &MapDelta, set: &LiveSet) {
         let Some(log) = self.logs.get_mut(&name) else {
             return;
         };
+        let mut spared = RangeSet::new();
+        statement
+            .unknown
+            .iter()
+            .for_each(|(first, last)| spared.insert(*first, *last));
         for (first, last) in log.applied.missing(set.above, set.until) {
-            let from = set.live.partition_point(|seq| *seq < first);
-            let live = set.live[from..].iter().take_while(|seq| **seq <= last);
-            let mut next = first;
-            for &seq in live.chain([&last.saturating_add(1)]) {
-                // What does not fit is found by the audit.
-                if next < seq && log.dead.len_with(next, seq - 1) <= MAX_RANGES {
-                    log.dead.insert(next, seq - 1);
+            for (mut first, last) in spared.missing(first, last) {
+                let from = set.live.partition_point(|seq| *seq < first);
+                let live = set.live[from..].iter().take_while(|seq| **seq <= last);
+                for &end in live.chain([&(last + 1)]) {
+                    // What does not fit is found by the audit.
+                    if first < end && log.dead.len_with(first, end - 1) <= MAX_RANGES {
+                        log.dead.insert(first, end - 1);
+                    }
+                    first = end + 1;
                 }
-                next = seq + 1;
             }
         }
     }

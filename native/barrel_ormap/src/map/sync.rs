@@ -21,7 +21,7 @@ use crate::key::OriginKey;
 use crate::ranges::{Coverage, RangeSet};
 
 use super::LwwMap;
-use super::delta::{Collected, MapDelta, overhead, per_birth};
+use super::delta::{Collected, MapDelta, overhead, per_birth, per_range};
 use super::entry::LogName;
 use super::log::{Log, MAX_RANGES};
 
@@ -87,9 +87,9 @@ impl LwwMap {
         wants
     }
 
-    /// What this replica has lost, given the summaries of *all* buckets that are different:
-    /// nothing unless both have applied the same.
-    pub fn repairs(&mut self, summaries: &[Summary]) -> Vec<Want> {
+    /// What this replica has lost, given a peer's buckets and the summaries of *all* that
+    /// are different: nothing unless both have applied the same.
+    pub fn repairs(&mut self, buckets: &[u64; 256], summaries: &[Summary]) -> Vec<Want> {
         let key = self.config.audit_key;
         let mut different = Vec::new();
         let open = summaries.iter().filter(|theirs| theirs.base != CLOSED);
@@ -99,19 +99,16 @@ impl LwwMap {
                 inc: theirs.inc,
             };
             let ours = self.logs.get(&name).map(|log| log.summary(&key));
-            let dormant = ours.is_none() && theirs.audit == 0;
             let same = ours.filter(|o| (o.base, o.cloud) == (theirs.base, theirs.cloud));
             match same {
                 Some(ours) if ours.audit != theirs.audit => different.push(name),
-                None if !dormant => return Vec::new(),
+                None if !self.is_closed(name) => return Vec::new(),
                 _ => {}
             }
         }
-        let buckets: BTreeSet<u8> = summaries.iter().map(|s| s.origin.bucket()).collect();
         let listed: BTreeSet<_> = summaries.iter().map(|s| (s.origin, s.inc)).collect();
-        let ours = buckets
-            .into_iter()
-            .flat_map(|bucket| self.logs.range(span(bucket)));
+        let buckets = self.digest.different(buckets);
+        let ours = buckets.flat_map(|bucket| self.logs.range(span(bucket)));
         let mut unlisted = ours.filter(|(name, _)| !listed.contains(&(name.origin, name.inc)));
         if unlisted.any(|(_, log)| log.hash.is_some()) {
             return Vec::new();
@@ -199,9 +196,10 @@ impl LwwMap {
         let log = self.logs.get(&name)?;
         let (mut adds, mut births) = (Vec::new(), Vec::new());
         let (mut to, mut bytes) = (until, overhead());
-        for (&seq, entry) in log.live.range(from + 1..=until) {
+        let until = until.max(from);
+        for (&seq, entry) in log.live.range(from + 1..until + 1) {
             let add = entry.add();
-            let birth = entry.moved_from();
+            let birth = entry.born();
             bytes += add.encoded_len() + birth.map_or(0, |_| per_birth());
             if bytes > size && !adds.is_empty() {
                 to = seq - 1;
@@ -216,9 +214,10 @@ impl LwwMap {
 
     /// What is live above an operation: here, or born here and moved.
     fn statement(&self, name: LogName, above: u64, size: usize) -> MapDelta {
+        let empty = Log::new(name);
         let log = self.logs.get(&name);
         let complete = match log {
-            Some(log) => log.applied.base,
+            Some(log) => log.applied.top(),
             None if self.is_closed(name) => MAX_SEQ,
             None => 0,
         };
@@ -237,8 +236,10 @@ impl LwwMap {
         );
         live.sort_unstable();
         live.dedup();
-        live.retain(|seq| *seq <= complete);
-        let (mut until, mut bytes, mut last) = (complete, overhead(), above);
+        live.retain(|seq| log.is_none_or(|log| log.applied.contains(*seq)));
+        let mut unknown = log.map_or_else(Vec::new, |log| log.applied.missing(above, complete));
+        let bytes = overhead() + unknown.len() * per_range();
+        let (mut until, mut bytes, mut last) = (complete, bytes, above);
         for (at, &seq) in live.iter().enumerate() {
             bytes += distance_len(last, seq);
             if bytes > size && at > 0 {
@@ -255,17 +256,18 @@ impl LwwMap {
             whole: false,
             complete,
         };
-        let empty = Log::new(name);
-        let log = log.unwrap_or(&empty);
+        unknown.retain(|range| range.0 <= until);
         let removes = Removes::LiveSet(set);
+        let log = log.unwrap_or(&empty);
         let mut statement = self.wrap(log, (0, 0), Vec::new(), Vec::new(), removes);
+        statement.unknown = unknown;
         statement.delta.as_of = statement.delta.as_of.max(complete);
         statement
     }
 
     /// All live entries above an operation, as many as fit.
     fn whole(&self, name: LogName, above: u64, size: usize) -> Option<MapDelta> {
-        let complete = self.logs.get(&name)?.applied.base;
+        let complete = self.logs.get(&name)?.applied.top();
         let above = above.min(complete);
         let mut whole = self.chunk(name, above, complete, size)?;
         let set = LiveSet {
@@ -304,6 +306,7 @@ impl LwwMap {
         MapDelta {
             delta,
             births,
+            unknown: Vec::new(),
             collected,
         }
     }
