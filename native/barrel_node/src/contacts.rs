@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Addresses that an operator gave, asked again for as long as the node is alone.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+/// The longest time between two attempts: a cluster that comes up is found within it.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// The most addresses. More than anybody writes down.
+const MAX_CONTACTS: usize = 64;
+
+/// The addresses and when each is dialled next.
+#[derive(Clone, Debug)]
+pub(crate) struct Contacts {
+    first_wait: Duration,
+    known: Vec<Seed>,
+}
+
+#[derive(Clone, Debug)]
+struct Seed {
+    address: Bytes,
+    dialling: bool,
+    wait: Duration,
+    again_at: Duration,
+}
+
+impl Contacts {
+    pub(crate) fn new(first_wait: Duration) -> Self {
+        Self { first_wait, known: Vec::new() }
+    }
+
+    /// Notes an address; whether to dial it now.
+    pub(crate) fn add(&mut self, now: Duration, address: Bytes) -> bool {
+        if let Some(seed) = self.known.iter_mut().find(|seed| seed.address == address) {
+            return !std::mem::replace(&mut seed.dialling, true);
+        }
+        if self.known.len() >= MAX_CONTACTS {
+            self.known.remove(0);
+        }
+        self.known.push(Seed { address, dialling: true, wait: self.first_wait, again_at: now });
+        true
+    }
+
+    /// Somebody answered there.
+    pub(crate) fn on_up(&mut self, address: &Bytes) {
+        let first_wait = self.first_wait;
+        if let Some(seed) = self.find(address) {
+            seed.dialling = false;
+            seed.wait = first_wait;
+        }
+    }
+
+    /// Nobody did.
+    pub(crate) fn on_failed(&mut self, now: Duration, address: &Bytes) {
+        if let Some(seed) = self.find(address) {
+            seed.dialling = false;
+            seed.again_at = now + seed.wait;
+            seed.wait = (seed.wait * 2).min(LONGEST);
+        }
+    }
+
+    /// The addresses to dial now, for a node that is alone.
+    pub(crate) fn due(&mut self, now: Duration) -> Vec<Bytes> {
+        let due = self.known.iter_mut().filter(|seed| !seed.dialling && seed.again_at <= now);
+        due.map(|seed| {
+            seed.dialling = true;
+            seed.address.clone()
+        })
+        .collect()
+    }
+
+    /// When [`Contacts::due`] has something to say next.
+    pub(crate) fn due_at(&self) -> Option<Duration> {
+        self.known.iter().filter(|seed| !seed.dialling).map(|seed| seed.again_at).min()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.known.clear();
+    }
+
+    fn find(&mut self, address: &Bytes) -> Option<&mut Seed> {
+        self.known.iter_mut().find(|seed| seed.address == *address)
+    }
+}

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The links this node has, the ones it is dialling, and who needs them.
+//!
+//! A link is dialled for whoever wants to send, and given back when nobody has used it
+//! for a while: the reply to a shuffle, a probe, a comparison of stores are short
+//! visits. Only a link between neighbours stays. The end that dialled gives it back, so
+//! that the two ends do not close a link under each other's first word.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::queue::{Class, Full, SendQueue};
+use crate::{Link, NodeId};
+
+/// At most this many links are dialled at once; beyond it a dial fails at once, and the
+/// protocol that wanted it takes its next candidate. Far above what one node's protocols
+/// ask for together (a handful each).
+const MAX_DIALS: usize = 64;
+
+/// At most this many frames wait for one dial: a visit begins with one or two.
+const MAX_WAITING: usize = 32;
+
+/// All links of a node.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Links {
+    up: BTreeMap<NodeId, Up>,
+    peers: BTreeMap<Link, NodeId>,
+    dials: BTreeMap<NodeId, Vec<(Class, Bytes)>>,
+}
+
+/// One link.
+#[derive(Clone, Debug)]
+pub(crate) struct Up {
+    pub(crate) link: Link,
+    pub(crate) queue: SendQueue,
+    /// The peer's first frame has come.
+    pub(crate) greeted: bool,
+    /// The peer's feature bits.
+    pub(crate) features: u64,
+    /// The overlay has the peer as a neighbour.
+    pub(crate) neighbor: bool,
+    /// We dialled, so we give it back.
+    ours: bool,
+    /// The driver has been told that something waits.
+    rung: bool,
+    /// A payload for it was dropped.
+    behind: bool,
+    last_use: Duration,
+    pub(crate) misdeeds: u32,
+}
+
+/// What became of a frame.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// It waits on a link; the driver must be told.
+    Ring(Link),
+    /// It waits on a link that was rung before, or for a dial under way.
+    Waits,
+    /// Somebody has to dial.
+    Dial,
+    /// There was no room for it.
+    Dropped(Option<Link>),
+}
+
+impl Links {
+    /// Puts a frame on its way, or asks for a dial and keeps the frame for it.
+    pub(crate) fn send(&mut self, now: Duration, to: NodeId, class: Class, frame: Bytes) -> Sent {
+        if let Some(up) = self.up.get_mut(&to) {
+            up.last_use = now;
+            return match up.queue.push(class, frame) {
+                Ok(()) if up.rung => Sent::Waits,
+                Ok(()) => {
+                    up.rung = true;
+                    Sent::Ring(up.link)
+                }
+                Err(Full) => Sent::Dropped(Some(up.link)),
+            };
+        }
+        if let Some(waiting) = self.dials.get_mut(&to) {
+            if waiting.len() >= MAX_WAITING {
+                return Sent::Dropped(None);
+            }
+            waiting.push((class, frame));
+            return Sent::Waits;
+        }
+        if self.dials.len() >= MAX_DIALS {
+            return Sent::Dropped(None);
+        }
+        self.dials.insert(to, vec![(class, frame)]);
+        Sent::Dial
+    }
+
+    /// A dial without a word to say: to see whether somebody is there.
+    pub(crate) fn visit(&mut self, to: NodeId) -> bool {
+        if self.dials.len() >= MAX_DIALS {
+            return false;
+        }
+        self.dials.entry(to).or_default();
+        true
+    }
+
+    /// A link is there; gives back what waited for it.
+    pub(crate) fn on_up(&mut self, now: Duration, peer: NodeId, link: Link, ours: bool) -> Vec<(Class, Bytes)> {
+        debug_assert!(!self.up.contains_key(&peer), "the older link goes down first");
+        self.peers.insert(link, peer);
+        self.up.insert(
+            peer,
+            Up {
+                link,
+                queue: SendQueue::default(),
+                greeted: false,
+                features: 0,
+                neighbor: false,
+                ours,
+                rung: false,
+                behind: false,
+                last_use: now,
+                misdeeds: 0,
+            },
+        );
+        self.dials.remove(&peer).unwrap_or_default()
+    }
+
+    /// A link is gone; whose it was.
+    pub(crate) fn on_down(&mut self, link: Link) -> Option<NodeId> {
+        let peer = self.peers.remove(&link)?;
+        self.up.remove(&peer);
+        Some(peer)
+    }
+
+    /// A dial came to nothing; whether there was one.
+    pub(crate) fn on_dial_failed(&mut self, peer: NodeId) -> bool {
+        self.dials.remove(&peer).is_some()
+    }
+
+    pub(crate) fn peer(&self, link: Link) -> Option<NodeId> {
+        self.peers.get(&link).copied()
+    }
+
+    pub(crate) fn up(&self, peer: NodeId) -> Option<&Up> {
+        self.up.get(&peer)
+    }
+
+    pub(crate) fn up_mut(&mut self, peer: NodeId) -> Option<&mut Up> {
+        self.up.get_mut(&peer)
+    }
+
+    pub(crate) fn is_up(&self, peer: NodeId) -> bool {
+        self.up.contains_key(&peer)
+    }
+
+    pub(crate) fn is_dialled(&self, peer: NodeId) -> bool {
+        self.dials.contains_key(&peer)
+    }
+
+    pub(crate) fn peers(&self) -> impl Iterator<Item = NodeId> {
+        self.up.keys().copied()
+    }
+
+    /// Dials under way.
+    pub(crate) fn dialled(&self) -> impl Iterator<Item = NodeId> {
+        self.dials.keys().copied()
+    }
+
+    /// Notes that a peer said something.
+    pub(crate) fn used(&mut self, now: Duration, peer: NodeId) {
+        if let Some(up) = self.up.get_mut(&peer) {
+            up.last_use = now;
+        }
+    }
+
+    /// The next frame of a link, of this class or a more urgent one.
+    pub(crate) fn pop(&mut self, link: Link, at_most: Class) -> Option<Bytes> {
+        self.up.get_mut(self.peers.get(&link)?)?.queue.pop(at_most)
+    }
+
+    /// Nothing waits for the link any more: the next frame rings again.
+    pub(crate) fn drained(&mut self, link: Link) {
+        if let Some(up) = self.peers.get(&link).and_then(|peer| self.up.get_mut(peer)) {
+            up.rung = false;
+        }
+    }
+
+    /// Something that is not in the queue waits for the link; whether to tell the driver.
+    pub(crate) fn ring(&mut self, peer: NodeId) -> Option<Link> {
+        let up = self.up.get_mut(&peer)?;
+        (!std::mem::replace(&mut up.rung, true)).then_some(up.link)
+    }
+
+    /// A payload was dropped: the peer lacks something that it will not hear of.
+    pub(crate) fn fall_behind(&mut self, link: Link) {
+        if let Some(up) = self.peers.get(&link).and_then(|peer| self.up.get_mut(peer)) {
+            up.behind = true;
+        }
+    }
+
+    /// Peers that lack something and take frames again; each is named once.
+    pub(crate) fn caught_up(&mut self) -> Vec<NodeId> {
+        let ready = self.up.iter_mut().filter(|(_, up)| up.behind && up.queue.is_empty());
+        ready
+            .map(|(peer, up)| {
+                up.behind = false;
+                *peer
+            })
+            .collect()
+    }
+
+    /// The overlay has the peer as a neighbour: the link stays.
+    pub(crate) fn claim(&mut self, peer: NodeId) {
+        if let Some(up) = self.up.get_mut(&peer) {
+            up.neighbor = true;
+        }
+    }
+
+    /// It has not any more.
+    pub(crate) fn release(&mut self, now: Duration, peer: NodeId) {
+        if let Some(up) = self.up.get_mut(&peer) {
+            up.neighbor = false;
+            up.last_use = now;
+        }
+    }
+
+    /// Links we dialled, that nobody has used for `linger` and no neighbour needs.
+    pub(crate) fn unneeded(&self, now: Duration, linger: Duration) -> Vec<Link> {
+        self.up.values().filter(|up| up.is_visit() && up.last_use + linger <= now).map(|up| up.link).collect()
+    }
+
+    /// When [`Links::unneeded`] has something to say next.
+    pub(crate) fn unneeded_at(&self, linger: Duration) -> Option<Duration> {
+        self.up.values().filter(|up| up.is_visit()).map(|up| up.last_use + linger).min()
+    }
+
+    /// Bytes that wait on all links.
+    pub(crate) fn queued(&self) -> usize {
+        self.up.values().map(|up| up.queue.len()).sum()
+    }
+}
+
+impl Up {
+    fn is_visit(&self) -> bool {
+        self.ours && !self.neighbor && self.queue.is_empty()
+    }
+}

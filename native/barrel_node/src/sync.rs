@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Anti-entropy: two replicas find out where they differ, and each takes what it lacks.
+//!
+//! ```text
+//! asker                                   other
+//!   | root -------------------------------> |
+//!   | <------------------------------ equal |   most rounds end here, after 34 bytes
+//!   |                                       |
+//!   | <---------------------------- buckets |   2 KiB
+//!   | summaries of the differing buckets -> |
+//!   | <------------- summaries, as answer   |   now both know what they lack
+//!   | wants ------------------------------> |
+//!   | <-------------------------- chunks ...|   made one by one as the link takes them
+//!   | <------------------------------- done |
+//!   | root ...                              |   again, as long as it brought something
+//! ```
+//!
+//! The other side asks for what *it* lacks by its own wants, in the middle of this; so
+//! one round trip serves both. What is asked says all that the answer depends on, and
+//! each chunk stands for itself: a link that breaks costs the rest of the answer and
+//! nothing else.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use barrel_members::Claim;
+use barrel_ormap::{Summary, Want};
+
+use crate::NodeId;
+use crate::stores::Piece;
+use crate::topic::Topic;
+
+/// Summaries in one message: 48 to 64 bytes each, so that a message is at most 64 KiB.
+pub(crate) const MAX_SUMMARIES: usize = 1000;
+
+/// Wants in one message. Each is small, but may carry a thousand ranges; see
+/// [`MAX_WANT_RANGES`].
+pub(crate) const MAX_WANTS: usize = 1000;
+
+/// Claims in one message: about 30 bytes each.
+pub(crate) const MAX_CLAIMS: usize = 1000;
+
+/// Ranges of all wants of one message together: 20 bytes each, 40 KiB.
+pub(crate) const MAX_WANT_RANGES: usize = 2000;
+
+/// Wants that one peer may have open here. Ten messages' worth: all logs of a large
+/// cluster. What is more is not served; the peer asks again.
+const MAX_SERVED: usize = 16 * MAX_WANTS;
+
+/// A round that takes longer than this without a word from the other side is over: it
+/// was dropped somewhere. Longer than any round trip; a guess.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the two sides say.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum SyncMessage {
+    Root { topic: Topic, root: u128 },
+    Equal { topic: Topic },
+    Buckets { topic: Topic, buckets: Box<[u64; 256]> },
+    Summaries { topic: Topic, answer: bool, last: bool, buckets: Vec<u8>, summaries: Vec<Summary> },
+    Wants { topic: Topic, wants: Vec<Want> },
+    Chunk { topic: Topic, piece: Piece },
+    Done { topic: Topic },
+    /// Of [`Topic::CLAIMS`]: all that is not plain alive, at once.
+    Claims { answer: bool, claims: Vec<Claim<NodeId>> },
+}
+
+impl SyncMessage {
+    pub(crate) fn topic(&self) -> Topic {
+        match self {
+            Self::Root { topic, .. }
+            | Self::Equal { topic }
+            | Self::Buckets { topic, .. }
+            | Self::Summaries { topic, .. }
+            | Self::Wants { topic, .. }
+            | Self::Chunk { topic, .. }
+            | Self::Done { topic } => *topic,
+            Self::Claims { .. } => Topic::CLAIMS,
+        }
+    }
+}
+
+/// Who is asked what, and who is answered what.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rounds {
+    asked: BTreeMap<(NodeId, Topic), Round>,
+    served: BTreeMap<NodeId, BTreeMap<(Topic, NodeId), Want>>,
+}
+
+/// One comparison under way, seen from either side.
+#[derive(Clone, Debug)]
+struct Round {
+    /// We began it, and begin again when it brought something.
+    ours: bool,
+    /// Wants are out.
+    wanting: bool,
+    /// A chunk has changed something here.
+    fruitful: bool,
+    until: Duration,
+}
+
+impl Rounds {
+    /// Whether a comparison with this peer may begin; notes that it does.
+    pub(crate) fn begin(&mut self, now: Duration, peer: NodeId, topic: Topic) -> bool {
+        let running = self.asked.get(&(peer, topic)).is_some_and(|round| round.until > now);
+        if running {
+            return false;
+        }
+        let round = Round { ours: true, wanting: false, fruitful: false, until: now + PATIENCE };
+        self.asked.insert((peer, topic), round);
+        true
+    }
+
+    /// A word of a round that we began; whether there is one.
+    pub(crate) fn goes_on(&mut self, now: Duration, peer: NodeId, topic: Topic) -> bool {
+        match self.asked.get_mut(&(peer, topic)) {
+            Some(round) => {
+                round.until = now + PATIENCE;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Wants go out to this peer.
+    pub(crate) fn wants(&mut self, now: Duration, peer: NodeId, topic: Topic) {
+        let round = self.asked.entry((peer, topic)).or_insert(Round {
+            ours: false,
+            wanting: false,
+            fruitful: false,
+            until: now,
+        });
+        round.wanting = true;
+        round.until = now + PATIENCE;
+    }
+
+    /// Whether chunks are expected from this peer.
+    pub(crate) fn is_wanting(&self, peer: NodeId, topic: Topic) -> bool {
+        self.asked.get(&(peer, topic)).is_some_and(|round| round.wanting)
+    }
+
+    /// A chunk that was asked for has come.
+    pub(crate) fn on_chunk(&mut self, now: Duration, peer: NodeId, topic: Topic, news: bool) {
+        if let Some(round) = self.asked.get_mut(&(peer, topic)) {
+            round.fruitful |= news;
+            round.until = now + PATIENCE;
+        }
+    }
+
+    /// A round is over; whether to begin another, because this one brought something.
+    pub(crate) fn end(&mut self, peer: NodeId, topic: Topic) -> bool {
+        self.asked.remove(&(peer, topic)).is_some_and(|round| round.fruitful)
+    }
+
+    /// Forgets a peer whose link is gone.
+    pub(crate) fn drop_peer(&mut self, peer: NodeId) {
+        self.asked.retain(|(asked, _), _| *asked != peer);
+        self.served.remove(&peer);
+    }
+
+    /// Forgets a store that is gone.
+    pub(crate) fn drop_topic(&mut self, topic: Topic) {
+        self.asked.retain(|(_, about), _| *about != topic);
+        for queue in self.served.values_mut() {
+            queue.retain(|(about, _), _| *about != topic);
+        }
+    }
+
+    /// Forgets rounds in which nothing has been said for too long.
+    pub(crate) fn expire(&mut self, now: Duration) {
+        self.asked.retain(|_, round| round.until > now);
+    }
+
+    /// A peer asks; what it asked before about the same logs is answered by the newer.
+    pub(crate) fn serve(&mut self, peer: NodeId, topic: Topic, wants: Vec<Want>) {
+        let open = self.served.entry(peer).or_default();
+        for want in wants {
+            let known = open.contains_key(&(topic, want.origin));
+            if known || open.len() < MAX_SERVED {
+                open.insert((topic, want.origin), want);
+            }
+        }
+    }
+
+    /// What is to be answered next on the link to this peer.
+    pub(crate) fn served(&mut self, peer: NodeId) -> Option<(Topic, &mut Want)> {
+        let ((topic, _), want) = self.served.get_mut(&peer)?.iter_mut().next()?;
+        Some((*topic, want))
+    }
+
+    /// The first of what was to be answered is; its topic, when it was the last of it.
+    pub(crate) fn served_one(&mut self, peer: NodeId) -> Option<Topic> {
+        let open = self.served.get_mut(&peer)?;
+        let ((topic, _), _) = open.pop_first()?;
+        let next = open.first_key_value().map(|((topic, _), _)| *topic);
+        if open.is_empty() {
+            self.served.remove(&peer);
+        }
+        (next != Some(topic)).then_some(topic)
+    }
+
+    /// Whether something is to be answered.
+    pub(crate) fn is_serving(&self, peer: NodeId) -> bool {
+        self.served.contains_key(&peer)
+    }
+
+    /// Rounds under way.
+    pub(crate) fn len(&self) -> usize {
+        self.asked.len()
+    }
+}
+
+/// Wants in messages of a bounded size.
+pub(crate) fn portions(wants: Vec<Want>) -> Vec<Vec<Want>> {
+    let mut portions: Vec<Vec<Want>> = Vec::new();
+    let mut ranges = 0;
+    for want in wants {
+        let full = portions.last().is_none_or(|last| last.len() >= MAX_WANTS)
+            || ranges + want.have.len() > MAX_WANT_RANGES;
+        if full {
+            portions.push(Vec::new());
+            ranges = 0;
+        }
+        ranges += want.have.len();
+        if let Some(last) = portions.last_mut() {
+            last.push(want);
+        }
+    }
+    portions
+}

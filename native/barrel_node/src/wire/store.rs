@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! A delta: the body of a store's broadcast, and what a comparison sends.
+//!
+//! ```text
+//! delta     origin 16 bytes, inc varint, from varint, to - from varint, as_of varint,
+//!           adds: count varint, then each
+//!             seq after the one before (the first: itself) varint, hlc u64,
+//!             0 or 1 + writer 16 bytes, key length varint + bytes, value length varint + bytes
+//!           then 0 and a list of removals: count varint, then each
+//!             by varint, seq varint
+//!           or 1 and a live set:
+//!             above varint, until - above varint, complete varint, whole u8,
+//!             dots: count varint, then each after the one before (the first: above) varint
+//! map delta  delta, births: count varint, then each seq varint, inc varint, first seq varint,
+//!            moves varint; unknown: count varint, then first varint +
+//!            last varint each; collected upto varint + epoch varint
+//! ```
+
+use barrel_ormap::delta::MAX_CHUNK;
+use barrel_ormap::map::{Birth, Collected};
+use barrel_ormap::{Add, Delta, Hlc, LiveSet, MapDelta, Pair, Removal, Removes};
+use bytes::Bytes;
+
+use super::id;
+use super::reader::{Malformed, Read, Reader};
+use super::writer::Writer;
+use crate::stores::Piece;
+use crate::topic::Topic;
+
+/// More than a piece can hold of anything.
+const MAX_ITEMS: usize = MAX_CHUNK;
+
+/// The bytes of a piece of a log.
+pub(crate) fn encode_piece(piece: &Piece) -> Bytes {
+    let mut out = Writer::default();
+    write_piece(&mut out, piece);
+    let bytes = out.finish();
+    debug_assert!(bytes.len() <= MAX_CHUNK, "{} bytes", bytes.len());
+    bytes
+}
+
+/// The piece of some bytes, for a store of this topic; it keeps to the rules of
+/// [`Delta::validate`].
+pub(crate) fn decode_piece(topic: Topic, bytes: Bytes) -> Read<Piece> {
+    if bytes.len() > MAX_CHUNK {
+        return Err(Malformed);
+    }
+    let mut from = Reader::new(bytes);
+    let piece = read_piece(topic, &mut from)?;
+    from.end()?;
+    Ok(piece)
+}
+
+pub(super) fn write_piece(out: &mut Writer, piece: &Piece) {
+    match piece {
+        Piece::Log(delta) => write(out, delta),
+        Piece::Map(MapDelta { delta, births, unknown, collected }) => {
+            write(out, delta);
+            out.list(births, |out, (seq, birth)| {
+                out.varint(*seq).varint(birth.inc).varint(birth.seq).varint(u64::from(birth.moves));
+            });
+            out.list(unknown, |out, (first, last)| {
+                out.varint(*first).varint(*last);
+            });
+            out.varint(collected.upto).varint(collected.epoch);
+        }
+    }
+}
+
+pub(super) fn read_piece(topic: Topic, from: &mut Reader) -> Read<Piece> {
+    let delta = read(from)?;
+    if !topic.is_map() {
+        return Ok(Piece::Log(delta));
+    }
+    let births = from.list(MAX_ITEMS, |from| {
+        let (seq, inc, first) = (from.varint()?, from.varint()?, from.varint()?);
+        let moves = u32::try_from(from.varint()?).map_err(|_| Malformed)?;
+        Ok((seq, Birth { inc, seq: first, moves }))
+    })?;
+    let unknown = from.list(MAX_ITEMS, |from| Ok((from.varint()?, from.varint()?)))?;
+    let collected = Collected { upto: from.varint()?, epoch: from.varint()? };
+    let delta = MapDelta { delta, births, unknown, collected };
+    delta.validate().map_err(|_| Malformed)?;
+    Ok(Piece::Map(delta))
+}
+
+fn write(out: &mut Writer, delta: &Delta) {
+    out.raw(&delta.origin.0).varint(delta.inc).varint(delta.from).varint(delta.to - delta.from).varint(delta.as_of);
+    out.varint(delta.adds.len() as u64);
+    let mut before = 0;
+    for add in &delta.adds {
+        out.varint(add.seq - before).u64(add.hlc.to_u64());
+        before = add.seq;
+        out.bool(add.writer.is_some());
+        if let Some(writer) = add.writer {
+            out.raw(&writer.0);
+        }
+        out.blob(add.pair.key()).blob(add.pair.value());
+    }
+    match &delta.removes {
+        Removes::List(removals) => {
+            out.u8(0).list(removals, |out, removal| {
+                out.varint(removal.by).varint(removal.seq);
+            });
+        }
+        Removes::LiveSet(set) => write_live_set(out.u8(1), set),
+    }
+}
+
+fn write_live_set(out: &mut Writer, set: &LiveSet) {
+    out.varint(set.above).varint(set.until - set.above).varint(set.complete).bool(set.whole);
+    out.varint(set.live.len() as u64);
+    let mut before = set.above;
+    for dot in &set.live {
+        out.varint(dot - before);
+        before = *dot;
+    }
+}
+
+fn read(from: &mut Reader) -> Read<Delta> {
+    let origin = id(from)?;
+    let inc = from.varint()?;
+    let first = from.varint()?;
+    let to = after(first, from)?;
+    let as_of = from.varint()?;
+    let mut before = 0;
+    let count = from.len(MAX_ITEMS)?;
+    let mut adds = Vec::new();
+    for _ in 0..count {
+        before = after(before, from)?;
+        adds.push(read_add(before, from)?);
+    }
+    let removes = match from.u8()? {
+        0 => Removes::List(from.list(MAX_ITEMS, |from| {
+            Ok(Removal { by: from.varint()?, seq: from.varint()? })
+        })?),
+        1 => Removes::LiveSet(read_live_set(from)?),
+        _ => return Err(Malformed),
+    };
+    let delta = Delta { origin, inc, from: first, to, as_of, adds, removes };
+    delta.validate().map_err(|_| Malformed)?;
+    Ok(delta)
+}
+
+fn read_add(seq: u64, from: &mut Reader) -> Read<Add> {
+    let hlc = Hlc::from_u64(from.u64()?);
+    let writer = if from.bool()? { Some(id(from)?) } else { None };
+    let key = from.blob(MAX_CHUNK)?;
+    let value = from.blob(MAX_CHUNK)?;
+    Ok(Add { seq, hlc, writer, pair: Pair::new(&key, &value) })
+}
+
+fn read_live_set(from: &mut Reader) -> Read<LiveSet> {
+    let above = from.varint()?;
+    let until = after(above, from)?;
+    let complete = from.varint()?;
+    let whole = from.bool()?;
+    let count = from.len(MAX_ITEMS)?;
+    let mut live = Vec::new();
+    let mut before = above;
+    for _ in 0..count {
+        before = after(before, from)?;
+        live.push(before);
+    }
+    Ok(LiveSet { above, until, complete, live, whole })
+}
+
+/// A number that was written as its distance from another.
+fn after(before: u64, from: &mut Reader) -> Read<u64> {
+    before.checked_add(from.varint()?).ok_or(Malformed)
+}
