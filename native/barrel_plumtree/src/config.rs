@@ -61,7 +61,8 @@ pub struct Config {
     /// Their bytes per second. A guess: a gigabit line is not filled.
     pub body_bytes_per_second: u32,
     /// Ids of messages that passed, kept to tell a message that came by another way from
-    /// one that comes twice, and to learn T1. A guess: what passes in a few T1.
+    /// one that comes twice, and to learn T1. A guess: what passes in some T1, and
+    /// little beside the views.
     pub remembered: usize,
     /// Questions without an answer in a row before it is told. A guess.
     pub lagging_after: u32,
@@ -87,7 +88,7 @@ impl Default for Config {
             asked_at_once: 64,
             bodies_per_second: 2000,
             body_bytes_per_second: 32 << 20,
-            remembered: 1024,
+            remembered: 256,
             lagging_after: 8,
             #[cfg(feature = "mutants")]
             mutant: None,

@@ -71,8 +71,7 @@ fn take(network: &mut Network, links: &[(usize, usize)], step: &Step) {
 proptest! {
     #![proptest_config(schedules())]
 
-    /// Nothing is delivered twice, which the network asserts, and the state is sound, which
-    /// each verb asserts. And when the faults end, all that is sent is delivered, soon along a
+    /// Nothing is delivered twice, which the network asserts, and the state is sound. And when the faults end, all that is sent is delivered, soon along a
     /// tree.
     #[test]
     fn after_any_course_there_is_a_tree(
@@ -86,6 +85,9 @@ proptest! {
         let links = network.links();
         for step in &steps {
             take(&mut network, &links, step);
+            for node in &network.nodes {
+                prop_assert_eq!(node.tree.check(), Ok(()));
+            }
         }
         network.loss = (0, Loss::Silent);
         for &(a, b) in &links {
