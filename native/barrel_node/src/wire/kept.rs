@@ -11,7 +11,7 @@
 //!   3 map
 //! values, behind the version 1
 //!   entry  hlc u64, parked u8, 0 or 1 + writer 16 bytes,
-//!          0 or 1 + birth: inc varint, seq varint, moves varint,
+//!          0 or 1 + birth: origin 16 bytes, inc varint, seq varint, moves varint,
 //!          key length varint + bytes, value to the end
 //!   log    base varint, collected varint, cloud ranges, dead ranges:
 //!          count varint, then first varint + last varint each
@@ -123,20 +123,26 @@ fn read_entry(from: &mut Reader) -> Read<Record> {
     Ok(Record::Entry { pair: Pair::new(&key, &value), hlc, writer, birth, parked })
 }
 
-pub(super) fn write_birth(out: &mut Writer, birth: Option<&Birth>) {
+fn write_birth(out: &mut Writer, birth: Option<&Birth>) {
     out.bool(birth.is_some());
     if let Some(birth) = birth {
-        out.varint(birth.inc).varint(birth.seq).varint(u64::from(birth.moves));
+        write_some_birth(out, birth);
     }
 }
 
-pub(super) fn read_birth(from: &mut Reader) -> Read<Option<Birth>> {
-    if !from.bool()? {
-        return Ok(None);
-    }
-    let (inc, seq) = (from.varint()?, from.varint()?);
+pub(super) fn write_some_birth(out: &mut Writer, Birth { log, seq, moves }: &Birth) {
+    out.raw(&log.origin.0).varint(log.inc).varint(*seq).varint(u64::from(*moves));
+}
+
+fn read_birth(from: &mut Reader) -> Read<Option<Birth>> {
+    if from.bool()? { read_some_birth(from).map(Some) } else { Ok(None) }
+}
+
+pub(super) fn read_some_birth(from: &mut Reader) -> Read<Birth> {
+    let log = LogName { origin: id(from)?, inc: from.varint()? };
+    let seq = from.varint()?;
     let moves = u32::try_from(from.varint()?).map_err(|_| Malformed)?;
-    Ok(Some(Birth { inc, seq, moves }))
+    Ok(Birth { log, seq, moves })
 }
 
 fn write_ranges(out: &mut Writer, ranges: &RangeSet) {

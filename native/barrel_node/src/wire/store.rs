@@ -12,17 +12,18 @@
 //!           or 1 and a live set:
 //!             above varint, until - above varint, complete varint, whole u8,
 //!             dots: count varint, then each after the one before (the first: above) varint
-//! map delta  delta, births: count varint, then each seq varint, inc varint, first seq varint,
-//!            moves varint; unknown: count varint, then first varint +
+//! map delta  delta, births: count varint, then each seq varint and the birth as in
+//!            wire/kept.rs; unknown: count varint, then first varint +
 //!            last varint each; collected upto varint + epoch varint
 //! ```
 
 use barrel_ormap::delta::MAX_CHUNK;
-use barrel_ormap::map::{Birth, Collected};
+use barrel_ormap::map::Collected;
 use barrel_ormap::{Add, Delta, Hlc, LiveSet, MapDelta, Pair, Removal, Removes};
 use bytes::Bytes;
 
 use super::id;
+use super::kept::{read_some_birth, write_some_birth};
 use super::reader::{Malformed, Read, Reader};
 use super::writer::Writer;
 use crate::stores::Piece;
@@ -58,7 +59,8 @@ pub(super) fn write_piece(out: &mut Writer, piece: &Piece) {
         Piece::Map(MapDelta { delta, births, unknown, collected }) => {
             write(out, delta);
             out.list(births, |out, (seq, birth)| {
-                out.varint(*seq).varint(birth.inc).varint(birth.seq).varint(u64::from(birth.moves));
+                out.varint(*seq);
+                write_some_birth(out, birth);
             });
             out.list(unknown, |out, (first, last)| {
                 out.varint(*first).varint(*last);
@@ -73,11 +75,7 @@ pub(super) fn read_piece(topic: Topic, from: &mut Reader) -> Read<Piece> {
     if !topic.is_map() {
         return Ok(Piece::Log(delta));
     }
-    let births = from.list(MAX_ITEMS, |from| {
-        let (seq, inc, first) = (from.varint()?, from.varint()?, from.varint()?);
-        let moves = u32::try_from(from.varint()?).map_err(|_| Malformed)?;
-        Ok((seq, Birth { inc, seq: first, moves }))
-    })?;
+    let births = from.list(MAX_ITEMS, |from| Ok((from.varint()?, read_some_birth(from)?)))?;
     let unknown = from.list(MAX_ITEMS, |from| Ok((from.varint()?, from.varint()?)))?;
     let collected = Collected { upto: from.varint()?, epoch: from.varint()? };
     let delta = MapDelta { delta, births, unknown, collected };
