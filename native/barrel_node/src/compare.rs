@@ -12,7 +12,7 @@ use rand::seq::IteratorRandom;
 
 use crate::event::Misdeed;
 use crate::node::Node;
-use crate::pump::claim_id;
+use crate::pump::{claim_id, piece_id};
 use crate::queue::Class;
 use crate::stores::{Piece, Refused};
 use crate::sync::{MAX_CLAIMS, MAX_SUMMARIES, SyncMessage, portions};
@@ -116,6 +116,7 @@ impl Node {
             SyncMessage::Root { topic, root } => self.on_root(now, peer, topic, root),
             SyncMessage::Equal { topic } => {
                 self.rounds.end(peer, topic);
+                self.settle(topic);
             }
             SyncMessage::Buckets { topic, buckets } => {
                 if self.rounds.goes_on(now.mono, peer, topic) {
@@ -141,17 +142,29 @@ impl Node {
             SyncMessage::Done { topic } => {
                 if self.rounds.end(peer, topic) {
                     self.compare(now, peer, topic);
+                } else {
+                    self.settle(topic);
                 }
             }
             SyncMessage::Claims { answer, claims } => self.on_claims(now, peer, answer, claims),
         }
     }
 
+    /// A store agrees with somebody's. From the first time on, what a comparison brings
+    /// is news for the neighbours too, and not what everybody else has had for long.
+    fn settle(&mut self, topic: Topic) {
+        let first = if self.config.directory { Topic::DIRECTORY } else { Topic::REGISTRY };
+        self.settled |= topic == first;
+    }
+
     fn on_root(&mut self, now: Now, peer: NodeId, topic: Topic, theirs: u128) {
         match self.root(topic) {
             // of a store that is not kept here there is nothing to compare
             None => self.say(now, peer, SyncMessage::Equal { topic }),
-            Some(ours) if ours == theirs => self.say(now, peer, SyncMessage::Equal { topic }),
+            Some(ours) if ours == theirs => {
+                self.settle(topic);
+                self.say(now, peer, SyncMessage::Equal { topic });
+            }
             Some(_) if topic == Topic::CLAIMS => self.say_claims(now, peer, false),
             Some(_) => {
                 if let Some(buckets) = self.stores.buckets(topic) {
@@ -179,9 +192,13 @@ impl Node {
         if !self.rounds.is_wanting(peer, topic) {
             return; // of a round that took too long
         }
+        let id = piece_id(topic, &piece);
         match self.take(now, peer, topic, piece) {
             Ok(news) => {
                 self.rounds.on_chunk(now.mono, peer, topic, news);
+                if let Some(id) = id.filter(|_| news && self.settled) {
+                    self.tree.announce(now.mono, id, peer);
+                }
             }
             Err(Refused::Forged) => self.accuse(now, peer, Misdeed::Forged),
             Err(Refused::Store) => self.accuse(now, peer, Misdeed::Store),
@@ -198,7 +215,7 @@ impl Node {
     ) {
         for claim in claims {
             if self.members.handle_claim(now.mono, peer, claim).is_new() {
-                self.tree.broadcast(now.mono, claim_id(&claim), wire::encode_claim(&claim));
+                self.tree.announce(now.mono, claim_id(&claim), peer);
             }
         }
         self.rounds.end(peer, Topic::CLAIMS);

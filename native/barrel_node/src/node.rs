@@ -67,6 +67,8 @@ pub struct Node {
     pub(crate) said: u64,
     /// Told that we are in.
     pub(crate) joined: bool,
+    /// Has agreed with somebody once since it joined.
+    pub(crate) settled: bool,
     /// Batches handed out to be made durable.
     pub(crate) written: u64,
     pub(crate) outputs: VecDeque<Output>,
@@ -119,6 +121,7 @@ impl Node {
             rounds: Rounds::default(),
             said: 0,
             joined: false,
+            settled: false,
             written: 0,
             outputs: VecDeque::new(),
             config,
@@ -165,6 +168,7 @@ impl Node {
         self.pump(now);
         self.overlay.leave(now.mono);
         self.joined = false;
+        self.settled = false;
         self.pump(now);
         self.outputs.push_back(Output::Event(Event::Left));
     }

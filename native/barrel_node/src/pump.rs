@@ -23,7 +23,7 @@ use barrel_plumtree::{Event as TreeEvent, Message as TreeMessage, Output as Tree
 use crate::event::{Event, Misdeed};
 use crate::node::Node;
 use crate::queue::Class;
-use crate::stores::Change;
+use crate::stores::{Change, Piece};
 use crate::topic::{MessageId, Topic};
 use crate::wire::{self, Frame};
 use crate::{NodeId, Now};
@@ -177,6 +177,14 @@ pub(crate) fn claim_id(claim: &Claim<NodeId>) -> MessageId {
         seq: u64::from(claim.beat) << 2 | status_number(claim.status),
         span: 0,
     }
+}
+
+/// The name of a piece's broadcast; nothing for one that claims no operations, or more
+/// than a name can say.
+pub(crate) fn piece_id(topic: Topic, piece: &Piece) -> Option<MessageId> {
+    let delta = piece.delta();
+    let span = u16::try_from(delta.to - delta.from).ok().filter(|span| *span > 0)?;
+    Some(MessageId { topic, origin: delta.origin, incarnation: delta.inc, seq: delta.to, span })
 }
 
 fn status_number(status: Status) -> u64 {

@@ -7,7 +7,7 @@ use barrel_ormap::{Refused, Registry};
 use crate::maps::RESERVED;
 use crate::node::Node;
 use crate::stores::WriteError;
-use crate::topic::MessageId;
+use crate::pump::piece_id;
 use crate::wire;
 use crate::Now;
 
@@ -42,15 +42,9 @@ impl Node {
     /// something to commit, and [`Node::handle_timeout`] does it too.
     pub fn commit(&mut self, now: Now) {
         while let Some((topic, piece)) = self.stores.poll_delta() {
-            let delta = piece.delta();
-            let id = MessageId {
-                topic,
-                origin: delta.origin,
-                incarnation: delta.inc,
-                seq: delta.to,
-                span: u16::try_from(delta.to - delta.from).unwrap_or(u16::MAX),
-            };
-            self.tree.broadcast(now.mono, id, wire::encode_piece(&piece));
+            if let Some(id) = piece_id(topic, &piece) {
+                self.tree.broadcast(now.mono, id, wire::encode_piece(&piece));
+            }
         }
         self.pump(now);
     }
