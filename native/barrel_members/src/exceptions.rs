@@ -103,13 +103,15 @@ impl<P: Copy + Ord + Debug + Hash> Exceptions<P> {
 
     /// Takes the claim as the truth about its member.
     pub(crate) fn set(&mut self, now: Duration, claim: Claim<P>, mine: bool) {
-        self.clear(claim.member);
         if claim.status == Status::Alive && claim.beat == 0 {
-            return;
+            return self.clear(claim.member);
+        }
+        let order = |other: &Exception<P>| other.member.cmp(&claim.member);
+        let exception = Exception::new(claim, now, mine);
+        if let Some(old) = self.table.insert(order, exception) {
+            self.count(&old.claim(), -1);
         }
         self.count(&claim, 1);
-        let order = |other: &Exception<P>| other.member.cmp(&claim.member);
-        self.table.insert(order, Exception::new(claim, now, mine));
     }
 
     pub(crate) fn clear(&mut self, member: P) {

@@ -129,7 +129,7 @@ fn five_percent_loss_and_failing_links_leave_nobody_unreachable() {
     for seed in SEEDS {
         let mut net = network(seed);
         net.loss = 50;
-        for _ in 0..60 {
+        for _ in 0..30 {
             net.break_one_of_all_links();
             net.run(Duration::from_secs(2));
         }
