@@ -37,7 +37,7 @@ fn main() {
     println!("{which}, {size} nodes, seed {seed}");
     let net = build(size, &config, seed);
     let paper = config.lost_book.is_none();
-    failures(&net, paper);
+    failures(&net);
     if !paper {
         let few = build(size.min(1000), &config, seed);
         partitions(&few);
@@ -89,7 +89,7 @@ fn build(size: u32, config: &Config, seed: u64) -> Net {
     net
 }
 
-fn failures(net: &Net, paper: bool) {
+fn failures(net: &Net) {
     for percent in [10, 30, 50, 70, 80, 90, 95] {
         let mut net = net.clone();
         let before = (
@@ -99,11 +99,7 @@ fn failures(net: &Net, paper: bool) {
         let mut undetected = net.clone();
         net.kill(percent);
         let giant = net.giant();
-        if paper {
-            net.run_for(Duration::from_secs(60));
-        } else {
-            net.settle();
-        }
+        net.settle();
         // survivors had the same counts as all, on average
         let failed = sum(&net, |stats| stats.failed_requests) - before.0;
         let asked = sum(&net, |stats| stats.requests) - before.1 - failed;
@@ -114,7 +110,7 @@ fn failures(net: &Net, paper: bool) {
             net.full(),
             net.asymmetric(),
         );
-        undetected.kill(percent);
+        undetected.kill_unseen(percent);
         let mut healed = Vec::new();
         for _ in 0..4 {
             undetected.cycles(1);

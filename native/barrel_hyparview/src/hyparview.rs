@@ -20,6 +20,7 @@ use crate::output::{DownReason, Event, Link, LinkDown, Output};
 use crate::passive::Passive;
 use crate::request::{Purpose, Requests};
 use crate::sampler::Sampler;
+use crate::shuffle::Shuffled;
 use crate::stats::Stats;
 use crate::switch::Role;
 
@@ -52,8 +53,7 @@ pub struct HyParView<P> {
 
     /// The first verb sets it.
     pub(crate) shuffle_at: Option<Duration>,
-    /// What our last shuffle took from the address book, while its answer may come.
-    pub(crate) shuffled: Option<Vec<P>>,
+    pub(crate) shuffled: Option<Shuffled<P>>,
     /// Lost peers that were asked, and until when they may answer.
     pub(crate) probing: BTreeMap<P, Duration>,
     /// Shuffle periods in which no other component is merged with.

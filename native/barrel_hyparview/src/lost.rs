@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn a_contact_stays_when_it_is_found() {
         let mut book = Lost::new(2, 2);
-        ['a', 'b', 'a', 'c'].map(|seed| book.insert_seed(seed));
+        "abac".chars().for_each(|seed| book.insert_seed(seed));
         book.remove('a');
         assert_eq!(book.seeds().collect::<Vec<_>>(), ['a', 'c']);
     }

@@ -158,6 +158,13 @@ impl<P: Peer> HyParView<P> {
         if reason != DownReason::Switched {
             self.partner_lost(peer);
         }
+        if reason == DownReason::LinkFailed {
+            self.shuffle_again(peer);
+        }
+        if self.active.is_empty() {
+            // who refused asks of low priority may not refuse the next
+            self.refused.clear();
+        }
     }
 
     /// Drops somebody young to make room. `false`: there is nobody.

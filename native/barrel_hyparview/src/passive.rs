@@ -86,11 +86,10 @@ impl<P: Copy + Ord> Passive<P> {
         if self.entries.len() > self.size {
             return Err("the address book is larger than allowed");
         }
-        if self
-            .entries
-            .iter()
-            .any(|entry| self.introduced_by(entry.introducer).count() > self.share)
-        {
+        let mut introducers: Vec<P> = self.entries.iter().map(|entry| entry.introducer).collect();
+        introducers.sort_unstable();
+        let mut shares = introducers.chunk_by(|one, other| one == other);
+        if shares.any(|share| share.len() > self.share) {
             return Err("an introducer has more than its share of the address book");
         }
         Ok(())

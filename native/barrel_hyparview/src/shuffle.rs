@@ -8,7 +8,23 @@ use crate::active::sample;
 use crate::message::{Component, MAX_PEERS, Message};
 use crate::{HyParView, Peer};
 
+/// A shuffle of ours that was not answered yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Shuffled<P> {
+    to: P,
+    /// What it took from the address book.
+    known: Vec<P>,
+}
+
 impl<P: Peer> HyParView<P> {
+    /// The first step of our walk may have been the last thing a neighbour did. Then another
+    /// one gets it: so a node finds out in one period which of its neighbours are dead.
+    pub(crate) fn shuffle_again(&mut self, lost: P) {
+        if self.shuffled.as_ref().is_some_and(|sent| sent.to == lost) {
+            self.shuffle();
+        }
+    }
+
     /// Sends ourselves, some neighbours and some of the address book on a random walk.
     pub(crate) fn shuffle(&mut self) {
         self.shuffled = None;
@@ -22,7 +38,7 @@ impl<P: Peer> HyParView<P> {
             .sample(&mut self.rng, self.config.shuffle_passive);
         peers.extend(known.iter().copied());
         peers.truncate(MAX_PEERS);
-        self.shuffled = Some(known);
+        self.shuffled = Some(Shuffled { to, known });
         self.stats.shuffles += 1;
         let msg = Message::Shuffle {
             origin: self.me,
@@ -94,7 +110,7 @@ impl<P: Peer> HyParView<P> {
             return;
         };
         self.hear(component);
-        self.integrate(now, from, peers, sent);
+        self.integrate(now, from, peers, sent.known);
     }
 
     /// "Exclude oneself and whom one knows; when the book is full, drop first what was sent

@@ -20,7 +20,8 @@ fn number(name: &str, default: u32) -> u32 {
 }
 
 fn runner(schedules: u32) -> TestRunner {
-    let mut seed = [0; 32];
+    // not ChaCha, which is slow where it is not optimised
+    let mut seed = [7; 16];
     seed[..4].copy_from_slice(&number("BARREL_SEED", 1).to_le_bytes());
     let runs = Runs {
         cases: schedules,
@@ -28,7 +29,7 @@ fn runner(schedules: u32) -> TestRunner {
         max_shrink_iters: 20_000,
         ..Runs::default()
     };
-    TestRunner::new_with_rng(runs, TestRng::from_seed(RngAlgorithm::ChaCha, &seed))
+    TestRunner::new_with_rng(runs, TestRng::from_seed(RngAlgorithm::XorShift, &seed))
 }
 
 /// So small that everything is full and everybody is in somebody's way.

@@ -7,22 +7,22 @@ use std::collections::VecDeque;
 use super::Net;
 
 #[derive(Clone, Debug)]
-pub struct Paths {
-    pub average: f64,
-    pub longest: u32,
+pub(crate) struct Paths {
+    pub(crate) average: f64,
+    pub(crate) longest: u32,
 }
 
 #[derive(Clone, Debug)]
-pub struct Spread {
-    pub mean: f64,
-    pub deviation: f64,
-    pub min: usize,
-    pub max: usize,
+pub(crate) struct Spread {
+    pub(crate) mean: f64,
+    pub(crate) deviation: f64,
+    pub(crate) min: usize,
+    pub(crate) max: usize,
 }
 
 impl Net {
     /// Steps from one node to all it reaches; `None` for the others.
-    pub fn flood(&self, source: u32) -> Vec<Option<u32>> {
+    pub(crate) fn flood(&self, source: u32) -> Vec<Option<u32>> {
         let mut steps = vec![None; self.nodes.len()];
         steps[source as usize] = Some(0);
         let mut next = VecDeque::from([source]);
@@ -38,7 +38,7 @@ impl Net {
     }
 
     /// The part of the living that are in the largest component, in percent.
-    pub fn giant(&self) -> f64 {
+    pub(crate) fn giant(&self) -> f64 {
         let mut seen = vec![false; self.nodes.len()];
         let mut largest = 0;
         for id in self.living() {
@@ -56,7 +56,7 @@ impl Net {
     }
 
     /// The part of the living that hear a broadcast, over that many sources, in percent.
-    pub fn reliability(&self, sources: usize) -> f64 {
+    pub(crate) fn reliability(&self, sources: usize) -> f64 {
         let living: Vec<u32> = self.living().collect();
         let step = (living.len() / sources).max(1);
         let chosen: Vec<u32> = living.iter().copied().step_by(step).collect();
@@ -65,7 +65,7 @@ impl Net {
         100.0 * total as f64 / (chosen.len() * living.len()) as f64
     }
 
-    pub fn paths(&self, sources: usize) -> Paths {
+    pub(crate) fn paths(&self, sources: usize) -> Paths {
         let living: Vec<u32> = self.living().collect();
         let step = (living.len() / sources).max(1);
         let (mut sum, mut count, mut longest) = (0_u64, 0_u64, 0);
@@ -83,7 +83,7 @@ impl Net {
     }
 
     /// How many of a node's pairs of neighbours are neighbours, on average.
-    pub fn clustering(&self) -> f64 {
+    pub(crate) fn clustering(&self) -> f64 {
         let of = |id: u32| {
             let peers: Vec<u32> = self.node(id).active().collect();
             let pairs = peers.len() * peers.len().saturating_sub(1);
@@ -103,12 +103,12 @@ impl Net {
     }
 
     /// The part of the living with all neighbours they should have, in percent.
-    pub fn full(&self) -> f64 {
+    pub(crate) fn full(&self) -> f64 {
         let full = |id: &u32| self.node(*id).active().count() == self.node(*id).target();
         100.0 * self.living().filter(full).count() as f64 / self.living().count() as f64
     }
 
-    pub fn asymmetric(&self) -> usize {
+    pub(crate) fn asymmetric(&self) -> usize {
         let of = |id: u32| {
             let peers = self.node(id).active();
             peers
@@ -119,7 +119,7 @@ impl Net {
     }
 
     /// In how many address books nodes are.
-    pub fn passive_in_degree(&self) -> Spread {
+    pub(crate) fn passive_in_degree(&self) -> Spread {
         let mut degree = vec![0_usize; self.nodes.len()];
         for id in self.living() {
             self.node(id)
@@ -139,7 +139,7 @@ impl Net {
     }
 
     /// Links between nodes of different sides, which are given.
-    pub fn cross_links(&self, side: &[u8]) -> usize {
+    pub(crate) fn cross_links(&self, side: &[u8]) -> usize {
         let of = |id: u32| {
             let mine = side[id as usize];
             let peers = self.node(id).active();

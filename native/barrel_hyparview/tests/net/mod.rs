@@ -16,9 +16,9 @@ use barrel_hyparview::{Config, HyParView, Link, LinkDown, Message, Output};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-pub mod measure;
+pub(crate) mod measure;
 
-pub const LATENCY: Duration = Duration::from_millis(10);
+pub(crate) const LATENCY: Duration = Duration::from_millis(10);
 
 #[derive(Clone, Debug)]
 enum What {
@@ -62,28 +62,28 @@ impl Ord for Due {
 }
 
 #[derive(Clone)]
-pub struct Net {
-    pub now: Duration,
-    pub nodes: Vec<HyParView<u32>>,
-    pub alive: Vec<bool>,
+pub(crate) struct Net {
+    pub(crate) now: Duration,
+    pub(crate) nodes: Vec<HyParView<u32>>,
+    pub(crate) alive: Vec<bool>,
     /// Nodes of different sides do not reach each other.
-    pub side: Vec<u8>,
-    pub rng: ChaCha8Rng,
-    pub config: Config,
+    pub(crate) side: Vec<u8>,
+    pub(crate) rng: ChaCha8Rng,
+    pub(crate) config: Config,
     /// Who was told to be up, to be compared with the view.
     announced: Vec<BTreeSet<u32>>,
     timers: Vec<Duration>,
     due: BinaryHeap<Reverse<Due>>,
     /// Messages and failed dials under way.
-    pub in_flight: usize,
-    pub messages: u64,
+    pub(crate) in_flight: usize,
+    pub(crate) messages: u64,
     seq: u64,
     /// The sides in each partition so far.
     partitions: Vec<Vec<u8>>,
 }
 
 impl Net {
-    pub fn new(size: u32, config: &Config, seed: u64) -> Self {
+    pub(crate) fn new(size: u32, config: &Config, seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let node = |id| HyParView::new(id, config.clone(), rng.random());
         let nodes: Vec<_> = (0..size).map(node).collect();
@@ -105,7 +105,7 @@ impl Net {
     }
 
     /// Joins one after the other, so far apart, through node 0.
-    pub fn joined(size: u32, config: &Config, seed: u64, apart: Duration) -> Self {
+    pub(crate) fn joined(size: u32, config: &Config, seed: u64, apart: Duration) -> Self {
         let mut net = Self::new(size, config, seed);
         for id in 1..size {
             net.join(id, 0);
@@ -115,27 +115,27 @@ impl Net {
         net
     }
 
-    pub fn join(&mut self, id: u32, contact: u32) {
+    pub(crate) fn join(&mut self, id: u32, contact: u32) {
         let now = self.now;
         self.call(id, |node| node.join(now, contact));
     }
 
-    pub fn tell_size(&mut self) {
+    pub(crate) fn tell_size(&mut self) {
         let (now, size) = (self.now, self.living().count());
         for id in self.living().collect::<Vec<_>>() {
             self.call(id, |node| node.handle_cluster_size(now, size));
         }
     }
 
-    pub fn living(&self) -> impl Iterator<Item = u32> {
+    pub(crate) fn living(&self) -> impl Iterator<Item = u32> {
         (0..self.nodes.len() as u32).filter(|id| self.alive[*id as usize])
     }
 
-    pub fn node(&self, id: u32) -> &HyParView<u32> {
+    pub(crate) fn node(&self, id: u32) -> &HyParView<u32> {
         &self.nodes[id as usize]
     }
 
-    pub fn call<T>(&mut self, id: u32, verb: impl FnOnce(&mut HyParView<u32>) -> T) -> T {
+    pub(crate) fn call<T>(&mut self, id: u32, verb: impl FnOnce(&mut HyParView<u32>) -> T) -> T {
         let answer = verb(&mut self.nodes[id as usize]);
         while let Some(output) = self.nodes[id as usize].poll_output() {
             self.output(id, output);
@@ -176,7 +176,7 @@ impl Net {
         }));
     }
 
-    pub fn reach(&self, a: u32, b: u32) -> bool {
+    pub(crate) fn reach(&self, a: u32, b: u32) -> bool {
         let (a, b) = (a as usize, b as usize);
         self.alive[a] && self.alive[b] && self.side[a] == self.side[b]
     }
@@ -188,14 +188,17 @@ impl Net {
     }
 
     fn step(&mut self) {
-        let Some(Reverse(due)) = self.due.pop() else {
-            return;
-        };
-        self.now = due.at;
+        if let Some(Reverse(due)) = self.due.pop() {
+            self.now = self.now.max(due.at);
+            self.happen(due);
+        }
+    }
+
+    fn happen(&mut self, due: Due) {
         let (id, now) = (due.node, self.now);
         match due.what {
             What::Timer => {
-                if self.timers[id as usize] == now {
+                if self.timers[id as usize] == due.at {
                     self.timers[id as usize] = Duration::MAX;
                     if self.alive[id as usize] {
                         self.call(id, |node| node.handle_timeout(now));
@@ -225,7 +228,7 @@ impl Net {
         self.due.peek().map(|Reverse(due)| due.at)
     }
 
-    pub fn run_for(&mut self, time: Duration) {
+    pub(crate) fn run_for(&mut self, time: Duration) {
         let end = self.now + time;
         while self.next_at().is_some_and(|at| at <= end) {
             self.step();
@@ -233,15 +236,24 @@ impl Net {
         self.now = end;
     }
 
-    pub fn cycles(&mut self, cycles: u32) {
+    pub(crate) fn cycles(&mut self, cycles: u32) {
         self.run_for(self.config.shuffle_period * cycles);
     }
 
-    /// Until nothing is under way.
-    pub fn settle(&mut self) {
+    /// Until nothing is under way. What is due by time alone waits: shuffles never end.
+    pub(crate) fn settle(&mut self) {
+        let mut waiting = Vec::new();
         while self.in_flight > 0 {
-            self.step();
+            match self.due.pop() {
+                Some(Reverse(due)) if matches!(due.what, What::Timer) => waiting.push(due),
+                Some(Reverse(due)) => {
+                    self.now = self.now.max(due.at);
+                    self.happen(due);
+                }
+                None => break,
+            }
         }
+        self.due.extend(waiting.into_iter().map(Reverse));
         for id in self.living() {
             let views = self.node(id).active().collect::<BTreeSet<_>>();
             assert_eq!(views, self.announced[id as usize], "views as announced");
@@ -249,7 +261,13 @@ impl Net {
     }
 
     /// Kills that part of the living at random, and tells the others that the links failed.
-    pub fn kill(&mut self, percent: u32) {
+    pub(crate) fn kill(&mut self, percent: u32) {
+        self.kill_unseen(percent);
+        self.links_fail();
+    }
+
+    /// Kills, and lets the others find out when they send something.
+    pub(crate) fn kill_unseen(&mut self, percent: u32) {
         let mut living: Vec<u32> = self.living().collect();
         let victims = living.len() * percent as usize / 100;
         for at in 0..victims {
@@ -259,11 +277,10 @@ impl Net {
         for id in &living[..victims] {
             self.alive[*id as usize] = false;
         }
-        self.links_fail();
     }
 
     /// Nodes of different sides lose each other.
-    pub fn part(&mut self, percent: u32) {
+    pub(crate) fn part(&mut self, percent: u32) {
         for side in &mut self.side {
             *side = u8::from(self.rng.random_ratio(percent, 100));
         }
@@ -271,7 +288,7 @@ impl Net {
         self.partitions.push(self.side.clone());
     }
 
-    pub fn heal(&mut self) {
+    pub(crate) fn heal(&mut self) {
         self.side.fill(0);
     }
 

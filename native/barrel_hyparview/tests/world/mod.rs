@@ -110,7 +110,7 @@ impl World {
         }
         self.flush()?;
         self.check()?;
-        for _ in 0..12 {
+        for _ in 0..8 {
             self.wait(Duration::from_secs(2))?;
             self.flush()?;
         }
@@ -309,26 +309,21 @@ impl World {
     fn deliver(&mut self, at: u8) -> Result<bool, String> {
         self.wires
             .retain(|wire| wire.ends.iter().any(|end| end.open));
-        let mut ready = Vec::new();
-        for (wire, ends) in self.wires.iter().enumerate() {
-            if !ends.up {
-                ready.push((wire, 0));
-                continue;
-            }
-            let waits = |end: &usize| {
-                let end = &ends.ends[*end];
-                end.open && !end.incoming.is_empty()
-            };
-            ready.extend([0, 1].into_iter().filter(waits).map(|end| (wire, end)));
+        let ends = 2 * self.wires.len();
+        let ready = (0..ends)
+            .map(|next| (usize::from(at) + next) % ends)
+            .map(|next| (next / 2, next % 2))
+            .find(|(wire, end)| {
+                let wire = &self.wires[*wire];
+                let end = &wire.ends[*end];
+                !wire.up || end.open && !end.incoming.is_empty()
+            });
+        match ready {
+            None => return Ok(false),
+            Some((wire, _)) if !self.wires[wire].up => self.connect(wire, true)?,
+            Some((wire, end)) => self.receive(wire, end)?,
         }
-        if ready.is_empty() {
-            return Ok(false);
-        }
-        let (wire, end) = ready[usize::from(at) % ready.len()];
-        if !self.wires[wire].up {
-            return self.connect(wire, true).map(|()| true);
-        }
-        self.receive(wire, end).map(|()| true)
+        Ok(true)
     }
 
     fn receive(&mut self, wire: usize, end: usize) -> Result<(), String> {
