@@ -24,6 +24,10 @@ impl Slot {
         // An asker that knows an earlier life knows nothing of this one.
         let anew = Want::after(self.origin, self.inc, 0);
         let want = if want.inc == self.inc { want } else { &anew };
+        if self.heard_of() == 0 {
+            // A new life without a word: that it has begun is news enough.
+            return vec![self.beginning()];
+        }
         let (mut base, mut sweep) = (want.base, want.sweep);
         while base < self.base {
             let chunk = self.chunk(base, self.base, sweep, left);
@@ -48,6 +52,28 @@ impl Slot {
             }
         }
         chunks
+    }
+
+    /// Nothing but that there is this log.
+    pub(crate) fn beginning(&self) -> Delta {
+        let set = LiveSet {
+            above: 0,
+            until: 0,
+            complete: 0,
+            live: Vec::new(),
+            whole: false,
+        };
+        let removes = Removes::LiveSet(set);
+        let (origin, inc) = (self.origin, self.inc);
+        Delta {
+            origin,
+            inc,
+            from: 0,
+            to: 0,
+            as_of: 0,
+            adds: Vec::new(),
+            removes,
+        }
     }
 
     /// The operations `(from, to]`, if all are here and fit into one delta.

@@ -117,7 +117,7 @@ pub enum Malformed {
     Interval,
     /// An entry outside the interval, not in order, or too big.
     Entry,
-    /// A removal outside the interval, not in order, or of a later entry.
+    /// A removal outside the interval, not in order, of a later entry, or of one added.
     Removal,
     /// A statement about nothing, about too little, or not in order.
     Statement,
@@ -169,6 +169,16 @@ impl Delta {
             || !self.adds.is_sorted_by(|a, b| a.seq < b.seq)
         {
             return Err(Malformed::Entry);
+        }
+        if let Removes::List(list) = &self.removes {
+            let added = |r: &Removal| {
+                self.adds
+                    .binary_search_by_key(&r.seq, |add| add.seq)
+                    .is_ok()
+            };
+            if list.iter().any(added) {
+                return Err(Malformed::Removal);
+            }
         }
         if self.encoded_len() > MAX_CHUNK {
             return Err(Malformed::TooBig);

@@ -81,8 +81,8 @@ mod tests {
     #[test]
     fn the_order_of_arrival_leaves_no_trace() {
         let (mut up, mut down) = (Removals::new(), Removals::new());
-        (2..40).for_each(|by| drop(up.push(removal(by), 8)));
-        (2..40).rev().for_each(|by| drop(down.push(removal(by), 8)));
+        (2..40).for_each(|by| _ = up.push(removal(by), 8));
+        (2..40).rev().for_each(|by| _ = down.push(removal(by), 8));
         assert_eq!(up, down);
     }
 }

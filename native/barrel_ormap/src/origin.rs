@@ -7,6 +7,7 @@
 //! removal of it is known. So whatever order the facts come in, replicas with the same
 //! facts have the same entries.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::audit::AuditKey;
@@ -89,8 +90,10 @@ static IDLE: Rare = Rare {
 pub(crate) struct Effect {
     /// Operations are applied that were not.
     pub(crate) news: bool,
-    pub(crate) removed: SmallVec<[Entry; 2]>,
-    pub(crate) added: SmallVec<[Entry; 2]>,
+    pub(crate) removed: SmallVec<[(u64, Entry); 2]>,
+    pub(crate) added: SmallVec<[(u64, Entry); 2]>,
+    /// Operations are missing, or were: a key may have had two entries.
+    pub(crate) gaps: bool,
 }
 
 /// What a merge has to know beside the delta.
@@ -233,8 +236,13 @@ impl Slot {
         delta: &Delta,
         terms: &Terms<'_>,
     ) -> (Effect, Result<(), Refused>) {
-        let mut effect = Effect::default();
+        let gaps = !self.cloud().is_empty();
+        let mut effect = Effect {
+            gaps,
+            ..Effect::default()
+        };
         let result = self.try_merge(delta, terms, &mut effect);
+        effect.gaps |= !self.cloud().is_empty();
         self.compact();
         (effect, result)
     }
@@ -249,10 +257,20 @@ impl Slot {
         if claims && !self.admits(delta.from, delta.to, terms.limits.max_cloud) {
             return Err(Refused::TooManyHoles);
         }
+        // What is taken for applied may cut a range of dead ones in two.
+        let cuts = claims && self.dead().contains_all(delta.from, delta.to + 1);
+        self.admit_dead(usize::from(cuts), terms)?;
         match &delta.removes {
             Removes::List(list) => self.apply_list(delta, list, terms, effect)?,
             Removes::LiveSet(set) if set.whole => self.apply_whole(delta, set, terms, effect)?,
-            Removes::LiveSet(set) => self.apply_statement(delta, set, terms, effect)?,
+            Removes::LiveSet(set) => {
+                let claimed = if claims {
+                    (delta.from, delta.to)
+                } else {
+                    (0, 0)
+                };
+                self.apply_statement(delta, set, claimed, terms, effect)?;
+            }
         }
         if claims && !self.contains_all(delta.from, delta.to) {
             self.apply_adds(delta, terms, effect)?;
@@ -290,18 +308,17 @@ impl Slot {
         effect: &mut Effect,
     ) -> Result<(), Refused> {
         let inside = |seq: u64| delta.from < seq && seq <= delta.to;
-        let early = |slot: &Self, seq: u64| !slot.contains(seq) && !slot.dead().contains(seq);
+        let early = |slot: &Self, seq: u64| {
+            !inside(seq) && !slot.contains(seq) && !slot.dead().contains(seq)
+        };
         if delta.from > self.base {
-            let holes = list
-                .iter()
-                .filter(|r| !inside(r.seq) && early(self, r.seq))
-                .count();
-            self.admit_dead(holes, terms)?;
+            let is_early = |removal: &&Removal| early(self, removal.seq);
+            self.admit_dead(1 + list.iter().filter(is_early).count(), terms)?;
         }
         for removal in list {
             if self.contains(removal.seq) {
                 self.take(removal.seq, terms.audit, effect);
-            } else {
+            } else if early(self, removal.seq) {
                 self.bury(removal.seq, removal.seq, terms);
             }
         }
@@ -317,6 +334,7 @@ impl Slot {
         &mut self,
         delta: &Delta,
         set: &LiveSet,
+        claimed: (u64, u64),
         terms: &Terms<'_>,
         effect: &mut Effect,
     ) -> Result<(), Refused> {
@@ -328,8 +346,11 @@ impl Slot {
             .collect();
         keep.sort_unstable();
         let holes = without(&self.missing(set.above, set.until), &keep);
-        let outside = |hole: &&(u64, u64)| hole.0 <= delta.from || delta.to < hole.1;
-        self.admit_dead(holes.iter().filter(outside).count(), terms)?;
+        // What is claimed will be applied, and needs no mark.
+        let holes = outside(&holes, claimed);
+        if !holes.is_empty() {
+            self.admit_dead(1 + holes.len(), terms)?;
+        }
         self.keep_only(set.above, set.until, &keep, terms.audit, effect);
         for (first, last) in holes {
             #[cfg(feature = "mutants")]
@@ -430,7 +451,7 @@ impl Slot {
         let freed: usize = effect
             .removed
             .iter()
-            .map(|entry| entry.pair.bytes() + ENTRY_OVERHEAD)
+            .map(|(_, entry)| entry.pair.bytes() + ENTRY_OVERHEAD)
             .sum();
         if entries == 0 {
             Ok(())
@@ -582,7 +603,7 @@ impl Slot {
 
     fn put(&mut self, seq: u64, entry: Entry, audit: &AuditKey, effect: &mut Effect) {
         let hash = audit.parts(seq, entry.hlc, None, &entry.pair);
-        effect.added.push(entry.clone());
+        effect.added.push((seq, entry.clone()));
         let body = self.body_mut();
         body.bytes += entry.pair.bytes() + ENTRY_OVERHEAD;
         body.live.insert(seq, entry);
@@ -598,7 +619,7 @@ impl Slot {
             let hash = audit.parts(seq, entry.hlc, None, &entry.pair);
             body.bytes -= entry.pair.bytes() + ENTRY_OVERHEAD;
             body.shift(|sum| sum.wrapping_sub(hash));
-            effect.removed.push(entry);
+            effect.removed.push((seq, entry));
         }
     }
 
@@ -697,6 +718,21 @@ impl Slot {
 }
 
 impl Body {
+    /// The entries of which the key has a later one, ascending. Only where operations are
+    /// missing an honest origin's log has any.
+    pub(crate) fn superseded(&self) -> Vec<u64> {
+        if self.rare.as_ref().is_none_or(|rare| rare.cloud.is_empty()) {
+            return Vec::new();
+        }
+        let mut latest = BTreeMap::new();
+        let mut superseded = Vec::new();
+        for (seq, entry) in self.live.iter() {
+            superseded.extend(latest.insert(entry.pair.key(), seq));
+        }
+        superseded.sort_unstable();
+        superseded
+    }
+
     fn shift(&mut self, by: impl FnOnce(u128) -> u128) {
         let sum = by(u128::from(self.audit[1]) << 64 | u128::from(self.audit[0]));
         self.audit = [sum as u64, (sum >> 64) as u64];
@@ -720,6 +756,13 @@ fn without(ranges: &[(u64, u64)], list: &[u64]) -> Vec<(u64, u64)> {
         }
     }
     left
+}
+
+/// The parts of the ranges that are not of the operations `(from, to]`.
+fn outside(ranges: &[(u64, u64)], (from, to): (u64, u64)) -> Vec<(u64, u64)> {
+    let parts = |&(first, last): &(u64, u64)| [(first, last.min(from)), (first.max(to + 1), last)];
+    let parts = ranges.iter().flat_map(parts);
+    parts.filter(|(first, last)| first <= last).collect()
 }
 
 /// The hash of a cloud. It goes into digests, so all nodes need the same: the key of the

@@ -19,6 +19,8 @@ mod liveness;
 mod own;
 mod snapshot;
 mod sync;
+#[cfg(test)]
+mod tests;
 
 pub use apply::Applied;
 pub use changes::Change;
@@ -260,18 +262,21 @@ impl Registry {
     /// Tells the reader what has come and gone. One who is too slow begins anew.
     fn tell(&mut self, origin: OriginKey, effect: Effect) {
         if self.shows(origin) {
-            self.changes.push_effect(origin, effect);
+            let slot = self.slots.slot(origin).filter(|_| effect.gaps);
+            self.changes
+                .push_effect(origin, effect, slot.map(Slot::live));
             self.bound_changes();
         }
     }
 
+    /// Tells the reader of a log as a whole; [`Registry::bound_changes`] has to follow.
     fn tell_all(&mut self, slot: &Slot, come: bool) {
         if self.shows(slot.origin) {
             self.changes.push_all(slot.origin, slot.share(), come);
-            self.bound_changes();
         }
     }
 
+    /// To be called when a change is complete: beginning anew tells all there is by then.
     fn bound_changes(&mut self) {
         if self.changes.len() <= self.config.limits.max_changes {
             return;

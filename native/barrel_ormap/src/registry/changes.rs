@@ -2,12 +2,12 @@
 
 //! What a reader of the registry is told.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::hlc::Hlc;
 use crate::key::OriginKey;
-use crate::live::Entry;
+use crate::live::{Entry, Live};
 use crate::origin::{Body, Effect};
 use crate::pair::Pair;
 
@@ -55,6 +55,8 @@ enum Waiting {
     All {
         origin: OriginKey,
         body: Arc<Body>,
+        /// Those of which the key has a later one, ascending.
+        hidden: Vec<u64>,
         come: bool,
         /// Those up to this dot are told.
         told: u64,
@@ -74,46 +76,66 @@ impl Changes {
         self.0.push_back(Waiting::One(change));
     }
 
-    /// Entries have come and gone. One that went as another of its key came, is replaced.
-    pub(crate) fn push_effect(&mut self, origin: OriginKey, effect: Effect) {
+    /// Entries have come and gone. Where operations are missing, a key may have two entries
+    /// for a while, because its first removal has not come yet: the later one is shown. So
+    /// the other entries are given then.
+    pub(crate) fn push_effect(&mut self, origin: OriginKey, effect: Effect, others: Option<&Live>) {
         let Effect {
-            mut added,
-            mut removed,
-            ..
+            mut added, removed, ..
         } = effect;
-        if added.len() + removed.len() > 2 {
-            added.sort_by(by_key);
-            removed.sort_by(by_key);
+        if let ([_], [], None) = (&added[..], &removed[..], others) {
+            for (_, Entry { hlc, pair }) in added.drain(..) {
+                self.push(Change::Added { origin, pair, hlc });
+            }
+            return;
         }
-        let mut replaced = vec![false; added.len()];
-        for entry in removed {
-            let at = added.binary_search_by(|other| by_key(other, &entry));
-            match at
-                .ok()
-                .filter(|&at| !std::mem::replace(&mut replaced[at], true))
-            {
-                Some(_) => {}
-                None => self.push(Change::Removed {
-                    origin,
-                    pair: entry.pair,
-                }),
+        let mut seen: BTreeMap<&[u8], Seen<'_>> = BTreeMap::new();
+        for (seq, entry) in &removed {
+            let seen = seen.entry(entry.pair.key()).or_default();
+            seen.before = later(seen.before, (*seq, entry));
+        }
+        for (seq, entry) in &added {
+            let seen = seen.entry(entry.pair.key()).or_default();
+            seen.after = later(seen.after, (*seq, entry));
+        }
+        let is_new = |seq: u64| added.iter().any(|new| new.0 == seq);
+        for (seq, entry) in others.into_iter().flat_map(Live::iter) {
+            if let Some(seen) = seen.get_mut(entry.pair.key()).filter(|_| !is_new(seq)) {
+                seen.before = later(seen.before, (seq, entry));
+                seen.after = later(seen.after, (seq, entry));
             }
         }
-        for (Entry { hlc, pair }, replaced) in added.into_iter().zip(replaced) {
-            self.push(match replaced {
-                true => Change::Replaced { origin, pair, hlc },
-                false => Change::Added { origin, pair, hlc },
-            });
+        for Seen { before, after } in seen.into_values() {
+            let change = match (before, after) {
+                (before, after) if before == after => continue,
+                (Some((_, old)), None) => Change::Removed {
+                    origin,
+                    pair: old.pair.clone(),
+                },
+                (None, Some((_, new))) => Change::Added {
+                    origin,
+                    pair: new.pair.clone(),
+                    hlc: new.hlc,
+                },
+                (_, Some((_, new))) => Change::Replaced {
+                    origin,
+                    pair: new.pair.clone(),
+                    hlc: new.hlc,
+                },
+                (None, None) => continue,
+            };
+            self.push(change);
         }
     }
 
     /// All entries of an origin have come, or gone.
     pub(crate) fn push_all(&mut self, origin: OriginKey, body: Option<Arc<Body>>, come: bool) {
         if let Some(body) = body.filter(|body| !body.live.is_empty()) {
-            let told = 0;
+            let (told, hidden) = (0, body.superseded());
             self.0.push_back(Waiting::All {
                 origin,
                 body,
+                hidden,
                 come,
                 told,
             });
@@ -124,6 +146,7 @@ impl Changes {
         while let Waiting::All {
             origin,
             body,
+            hidden,
             come,
             told,
         } = self.0.front_mut()?
@@ -133,6 +156,9 @@ impl Changes {
                 continue;
             };
             *told = seq;
+            if hidden.binary_search(&seq).is_ok() {
+                continue;
+            }
             let (origin, Entry { hlc, pair }) = (*origin, entry.clone());
             return Some(match *come {
                 true => Change::Added { origin, pair, hlc },
@@ -146,6 +172,16 @@ impl Changes {
     }
 }
 
-fn by_key(a: &Entry, b: &Entry) -> std::cmp::Ordering {
-    a.pair.key().cmp(b.pair.key())
+/// What a reader sees of one key.
+#[derive(Default)]
+struct Seen<'a> {
+    before: Option<(u64, &'a Entry)>,
+    after: Option<(u64, &'a Entry)>,
+}
+
+fn later<'a>(held: Option<(u64, &'a Entry)>, other: (u64, &'a Entry)) -> Option<(u64, &'a Entry)> {
+    match held {
+        Some(held) if held.0 > other.0 => Some(held),
+        _ => Some(other),
+    }
 }

@@ -11,8 +11,9 @@
 
 use std::time::Duration;
 
-use super::Registry;
+use super::{Refused, Registry};
 use crate::key::OriginKey;
+use crate::origin::Slot;
 
 /// An origin that is not shown.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +66,16 @@ impl Registry {
         self.bound_changes();
     }
 
+    /// The origin has begun a new life, as its record says: what it wrote in an earlier one
+    /// is gone.
+    ///
+    /// # Errors
+    /// The log is [`Refused`] as if a delta had brought it.
+    pub fn begin(&mut self, origin: OriginKey, inc: u64) -> Result<(), Refused> {
+        let beginning = Slot::new(origin, inc).beginning();
+        self.apply(origin, &beginning).map(|_| ())
+    }
+
     /// The origin has left for good in this incarnation, and said so: its entries are gone,
     /// and will not come back.
     pub fn depart(&mut self, origin: OriginKey, inc: u64) {
@@ -77,6 +88,7 @@ impl Registry {
             && let Some(slot) = self.remove_slot(origin)
         {
             self.tell_all(&slot, false);
+            self.bound_changes();
         }
         if self.slots.slot(origin).is_none() {
             self.absent.remove(&origin);
