@@ -155,6 +155,7 @@ impl Node {
     fn settle(&mut self, topic: Topic) {
         let first = if self.config.directory { Topic::DIRECTORY } else { Topic::REGISTRY };
         self.settled |= topic == first;
+        self.on_map_agreed(topic);
     }
 
     fn on_root(&mut self, now: Now, peer: NodeId, topic: Topic, theirs: u128) {

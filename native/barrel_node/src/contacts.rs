@@ -77,6 +77,10 @@ impl Contacts {
         self.known.iter().filter(|seed| !seed.dialling).map(|seed| seed.again_at).min()
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
     pub(crate) fn clear(&mut self) {
         self.known.clear();
     }

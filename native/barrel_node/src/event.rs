@@ -162,6 +162,8 @@ pub enum Event {
         /// The key.
         key: Box<[u8]>,
     },
+    /// A map that was opened has what others kept of it: writes may be acknowledged.
+    MapReady(Topic),
     /// A broadcast of an application.
     Broadcast {
         /// Its name.

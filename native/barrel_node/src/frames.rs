@@ -6,6 +6,7 @@ use barrel_hyparview::{Message as Overlay, Parting};
 use bytes::Bytes;
 
 use crate::event::{CloseReason, Event, Misdeed};
+use crate::group::group_of;
 use crate::node::Node;
 use crate::queue::Class;
 use crate::record::{BadRecord, Record};
@@ -50,7 +51,7 @@ impl Node {
             return;
         }
         match Record::verify(greeting.record.clone(), &*self.keys) {
-            Ok(record) if record.id() == peer => self.book.file(record),
+            Ok(record) if record.id() == peer => self.file(now, record),
             _ => {
                 self.accuse(now, peer, Misdeed::Forged);
                 self.close(now, link, CloseReason::Misbehaved);
@@ -73,7 +74,7 @@ impl Node {
     ) {
         for bytes in records {
             match self.read_record(bytes) {
-                Ok(Some(record)) => self.book.file(record),
+                Ok(Some(record)) => self.file(now, record),
                 Ok(None) | Err(BadRecord::Untrusted) => {}
                 Err(BadRecord::Malformed | BadRecord::Forged) => {
                     self.accuse(now, peer, Misdeed::Forged);
@@ -86,6 +87,13 @@ impl Node {
             self.accuse(now, peer, Misdeed::Overlay);
         }
         self.thin_book();
+    }
+
+    fn file(&mut self, now: Now, record: Record) {
+        if let Some(group) = group_of(&record.claims().addresses) {
+            self.overlay.handle_group(now.mono, record.id(), group);
+        }
+        self.book.file(record);
     }
 
     /// A record that came with a message; nothing, when it is known. Known bytes need no

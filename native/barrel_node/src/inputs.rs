@@ -127,6 +127,7 @@ impl Node {
         self.pump(now);
         self.members.handle_timeout(now.mono);
         self.settle_leads();
+        self.open_late_maps(now);
         self.stores.handle_timeout(now, &mut self.clock);
         self.compare_when_due(now);
         for link in self.links.unneeded(now.mono, self.config.linger) {

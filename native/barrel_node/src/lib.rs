@@ -54,6 +54,7 @@ mod contacts;
 mod deliver;
 mod event;
 mod frames;
+mod group;
 mod inputs;
 mod keys;
 mod links;

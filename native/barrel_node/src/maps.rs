@@ -7,14 +7,16 @@
 //! a map with, and who takes over the values of a writer that has gone.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+use barrel_members::Status;
 use barrel_ormap::map::{self, PutError};
 use barrel_ormap::{LwwMap, Pair};
 use bytes::Bytes;
 use rand::Rng;
 use rand::seq::IteratorRandom;
 
-use crate::event::{Output, Table, Write};
+use crate::event::{Event, Output, Table, Write};
 use crate::node::Node;
 use crate::stores::{Change, WriteError};
 use crate::topic::Topic;
@@ -23,6 +25,11 @@ use crate::{NodeId, Now};
 
 /// The first byte of keys in the registry that are not services'.
 pub(crate) const RESERVED: u8 = 0;
+
+/// A writer that starts again gets back what it wrote before, from the others, before
+/// its first write is acknowledged; but it waits for them no longer than this. A few
+/// round trips and a dial; a guess.
+const SYNC_WAIT: Duration = Duration::from_secs(2);
 
 /// Maps one node is believed to keep, at most: more than anybody opens.
 const MAX_MAPS_OF_ONE: usize = 1024;
@@ -65,21 +72,49 @@ impl Node {
             LwwMap::restore(me, incarnation, config, now, records).map_err(|_| CorruptMap)?
         };
         self.stores.maps.insert(map, store);
+        for claim in self.members.exceptions().filter(|claim| claim.status >= Status::Unreachable) {
+            if let Some(store) = self.stores.maps.get_mut(&map) {
+                store.depart(now, claim.member);
+            }
+        }
         let stamp = self.clock.now(now.wall_ms);
         // the registry is full of other things: then others do not know that we keep it
         let _ = self.stores.registry.insert(&host_key(map), &[], stamp);
+        self.stores.opening.insert(map, now.mono + SYNC_WAIT);
         self.pump(now);
-        for peer in self.stores.hosts.of(map).filter(|host| *host != me).collect::<Vec<_>>() {
-            self.compare(now, peer, map);
+        let others: Vec<NodeId> = self.stores.hosts.of(map).filter(|host| *host != me).collect();
+        for peer in &others {
+            self.compare(now, *peer, map);
+        }
+        // nobody else has any of it, as far as those know whom we have asked
+        if others.is_empty() && (self.settled || !self.joined && self.contacts.is_empty()) {
+            self.on_map_agreed(map);
         }
         self.pump(now);
         Ok(())
+    }
+
+    /// The map has agreed with somebody who keeps it, or there is nobody: what this node
+    /// wrote in an earlier life, and the others still have, is here.
+    pub(crate) fn on_map_agreed(&mut self, map: Topic) {
+        if self.stores.opening.remove(&map).is_some() {
+            self.tell(Event::MapReady(map));
+        }
+    }
+
+    /// Who keeps a map does not answer in time; writes need not wait any longer.
+    pub(crate) fn open_late_maps(&mut self, now: Now) {
+        let late = self.stores.opening.iter().filter(|(_, until)| **until <= now.mono);
+        for map in late.map(|(map, _)| *map).collect::<Vec<_>>() {
+            self.on_map_agreed(map);
+        }
     }
 
     /// Keeps a map here no longer. The entries stay on the other nodes.
     pub fn close_map(&mut self, now: Now, map: Topic) {
         if self.stores.maps.remove(&map).is_some() {
             self.stores.registry.remove(&host_key(map));
+            self.stores.opening.remove(&map);
             self.rounds.drop_topic(map);
         }
         self.pump(now);
@@ -111,6 +146,15 @@ impl Node {
         Ok(had)
     }
 
+    /// This value of another node is not to be shown here: the application's own check
+    /// refuses it. It is kept and passed on all the same.
+    pub fn map_reject(&mut self, now: Now, map: Topic, key: &[u8], value: &[u8]) {
+        if let Some(store) = self.stores.maps.get_mut(&map) {
+            store.reject(key, value);
+        }
+        self.pump(now);
+    }
+
     /// A map that is kept here, to read.
     #[must_use]
     pub fn map(&self, map: Topic) -> Option<&LwwMap> {
@@ -124,7 +168,7 @@ impl Node {
 
     /// Asks for the changes of persistent maps to be written down.
     pub(crate) fn keep(&mut self) {
-        let mut batch = Vec::new();
+        let mut batch = std::mem::take(&mut self.unsaved);
         for (topic, map) in &mut self.stores.maps {
             while let Some((id, record)) = map.poll_record() {
                 let (key, value) = wire::encode_kept(&id, record.as_ref());

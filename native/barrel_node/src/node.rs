@@ -17,7 +17,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::book::Book;
 use crate::config::Config;
 use crate::contacts::Contacts;
-use crate::event::{Contact, Event, Output};
+use crate::event::{Contact, Event, Output, Write};
 use crate::keys::{Keys, PublicKey};
 use crate::links::Links;
 use crate::record::{Claims, Record};
@@ -69,6 +69,8 @@ pub struct Node {
     pub(crate) joined: bool,
     /// Has agreed with somebody once since it joined.
     pub(crate) settled: bool,
+    /// Writes that wait for the next batch.
+    pub(crate) unsaved: Vec<Write>,
     /// Batches handed out to be made durable.
     pub(crate) written: u64,
     pub(crate) outputs: VecDeque<Output>,
@@ -122,6 +124,7 @@ impl Node {
             said: 0,
             joined: false,
             settled: false,
+            unsaved: Vec::new(),
             written: 0,
             outputs: VecDeque::new(),
             config,

@@ -20,7 +20,9 @@ use barrel_hyparview::Output as OverlayOutput;
 use barrel_members::{Claim, DownReason, Status, Event as MembersEvent, Output as MembersOutput};
 use barrel_plumtree::{Event as TreeEvent, Message as TreeMessage, Output as TreeOutput};
 
-use crate::event::{Event, Misdeed};
+use crate::event::{Event, Misdeed, Table, Write};
+use bytes::Bytes;
+
 use crate::node::Node;
 use crate::queue::Class;
 use crate::stores::{Change, Piece};
@@ -110,6 +112,11 @@ impl Node {
             MembersOutput::Bump { incarnation } => {
                 self.identity.incarnation = incarnation;
                 self.stores.restart(incarnation);
+                self.unsaved.push(Write {
+                    table: Table::Node,
+                    key: Bytes::from_static(b"incarnation"),
+                    value: Some(Bytes::copy_from_slice(&incarnation.to_be_bytes())),
+                });
                 self.renew_record(now);
                 self.tell(Event::Clash { incarnation });
             }

@@ -2,7 +2,7 @@
 
 //! The stores, by topic: the directory, the registry, and the maps that are kept here.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use barrel_members::Members;
@@ -29,7 +29,8 @@ pub(crate) struct Stores {
     pub(crate) hosts: Hosts,
     /// Broadcasts of applications, and of maps that are not kept here.
     pub(crate) cache: IdCache<MessageId>,
-    pub(crate) changes: VecDeque<Change>,
+    /// Maps that wait for the first comparison with another host, and until when.
+    pub(crate) opening: BTreeMap<Topic, Duration>,
 }
 
 /// A piece of a log, of either kind of store.
@@ -87,7 +88,7 @@ impl Stores {
             maps: BTreeMap::new(),
             hosts: Hosts::default(),
             cache: IdCache::new(config.cache.clone()),
-            changes: VecDeque::new(),
+            opening: BTreeMap::new(),
         }
     }
 
@@ -246,7 +247,7 @@ impl Stores {
     pub(crate) fn hide(&mut self, now: Now, member: NodeId) {
         self.registry.hide(now.mono, member);
         for map in self.maps.values_mut() {
-            map.hide(member);
+            map.depart(now, member);
         }
     }
 
@@ -290,7 +291,8 @@ impl Stores {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Duration> {
-        self.maps.values().filter_map(LwwMap::poll_timeout).chain(self.registry.poll_timeout()).min()
+        let maps = self.maps.values().filter_map(LwwMap::poll_timeout);
+        maps.chain(self.registry.poll_timeout()).chain(self.opening.values().copied()).min()
     }
 
     /// Whether operations are missing before others.
@@ -302,9 +304,6 @@ impl Stores {
     }
 
     pub(crate) fn poll_change(&mut self) -> Option<Change> {
-        if let Some(change) = self.changes.pop_front() {
-            return Some(change);
-        }
         self.poll_directory().or_else(|| self.poll_registry()).or_else(|| self.poll_maps())
     }
 
