@@ -60,9 +60,13 @@ pub struct Config {
     pub bodies_per_second: u32,
     /// Their bytes per second. A guess: a gigabit line is not filled.
     pub body_bytes_per_second: u32,
-    /// Ids of messages that passed, kept to tell a message that came by another way from
-    /// one that comes twice, and to learn T1. A guess: what passes in some T1, and
-    /// little beside the views.
+    /// Messages per second that go on although they have been seen, because the tree brings
+    /// them after something else did. What is replayed much later looks like that too. A guess:
+    /// less than anybody may send as new.
+    pub again_per_second: u32,
+    /// Ids of messages that passed within ten seconds, at most. They tell a message that came
+    /// by another way from one that comes twice, and T1 is learnt by them. A guess: more messages than
+    /// a cluster sends in the time that one is under way.
     pub remembered: usize,
     /// Questions without an answer in a row before it is told. A guess.
     pub lagging_after: u32,
@@ -88,7 +92,8 @@ impl Default for Config {
             asked_at_once: 64,
             bodies_per_second: 2000,
             body_bytes_per_second: 32 << 20,
-            remembered: 256,
+            again_per_second: 100,
+            remembered: 4096,
             lagging_after: 8,
             #[cfg(feature = "mutants")]
             mutant: None,

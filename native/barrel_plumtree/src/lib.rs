@@ -48,6 +48,9 @@
 //!   the tree takes, every node asks for what is under way, and the tree falls apart.
 //! - The optimisation of the paper is off ([`Config::optimize_at`]).
 //! - An announcer is never sent the message: it has it.
+//! - A message that anti-entropy brought before the tree does is passed on all the same, and
+//!   its sender stays eager. Else each round of anti-entropy would cut the tree.
+//! - A tree that repairs have made long is made shorter ([`Config::shorten_at`]).
 //! - What one neighbour can make us hold, do or send is bounded, see [`Config`].
 
 #![forbid(unsafe_code)]

@@ -5,23 +5,26 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+/// How long a message is remembered: longer than its copies are under way, even where they were
+/// asked for several times.
+const MEMORY: Duration = Duration::from_secs(10);
+
 /// What is known of one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Trace {
-    /// Links it had passed when it arrived; `None` when it was fetched another way and
-    /// the tree has not brought it yet.
-    pub(crate) hops: Option<u16>,
+    /// Links it had passed when it arrived.
+    pub(crate) hops: u16,
     /// When it was announced first, if it was asked for and came from who was
     /// asked. The tree may bring it still, and then says how long it took.
     pub(crate) announced: Option<Duration>,
 }
 
-/// As many as the limit; the oldest go.
+/// As many as the limit, and none that is old; the oldest go.
 #[derive(Clone, Debug)]
 pub(crate) struct Passed<I> {
     limit: usize,
     traces: BTreeMap<I, Trace>,
-    order: VecDeque<I>,
+    order: VecDeque<(Duration, I)>,
 }
 
 impl<I: Clone + Ord> Passed<I> {
@@ -42,15 +45,15 @@ impl<I: Clone + Ord> Passed<I> {
     }
 
     /// Notes a message, or changes what is noted. A known one gets no younger.
-    pub(crate) fn insert(&mut self, id: I, trace: Trace) {
-        if self.traces.insert(id.clone(), trace).is_some() {
-            return;
+    pub(crate) fn insert(&mut self, now: Duration, id: I, trace: Trace) {
+        if self.traces.insert(id.clone(), trace).is_none() {
+            self.order.push_back((now, id));
         }
-        self.order.push_back(id);
-        if self.order.len() > self.limit
-            && let Some(oldest) = self.order.pop_front()
+        while let Some((at, oldest)) = self.order.front()
+            && (self.order.len() > self.limit || now.saturating_sub(*at) > MEMORY)
         {
-            self.traces.remove(&oldest);
+            self.traces.remove(oldest);
+            self.order.pop_front();
         }
     }
 
@@ -69,7 +72,7 @@ mod tests {
     use super::*;
 
     const TRACE: Trace = Trace {
-        hops: Some(1),
+        hops: 1,
         announced: None,
     };
 
@@ -77,11 +80,21 @@ mod tests {
     fn the_oldest_goes_first() {
         let mut passed = Passed::new(2);
         for id in [1, 2, 1, 3] {
-            passed.insert(id, TRACE);
+            passed.insert(Duration::ZERO, id, TRACE);
             assert!(passed.is_sound());
         }
         assert!(!passed.contains(&1));
         assert!(passed.contains(&2) && passed.contains(&3));
         assert_eq!(passed.len(), 2);
+    }
+
+    #[test]
+    fn what_is_old_goes_with_the_next() {
+        let mut passed = Passed::new(9);
+        passed.insert(Duration::ZERO, 1, TRACE);
+        passed.insert(MEMORY, 2, TRACE);
+        assert_eq!(passed.len(), 2);
+        passed.insert(MEMORY + Duration::from_micros(1), 3, TRACE);
+        assert!(!passed.contains(&1) && passed.is_sound());
     }
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
+use crate::bucket::Bucket;
 use crate::config::{Config, Mutant};
 use crate::lag::Lag;
 use crate::message::{Event, Message, Misbehaved, Output, Seen, Verdict};
@@ -28,6 +29,8 @@ pub struct Plumtree<P, I> {
     pub(crate) missing: Missing<P, I>,
     pub(crate) passed: Passed<I>,
     pub(crate) lag: Lag,
+    /// How many messages that came by another way before may go on.
+    pub(crate) again: Bucket,
     /// Set while there is something to be announced.
     pub(crate) announce_at: Option<Duration>,
     /// Delivered, and not judged yet.
@@ -55,6 +58,7 @@ impl<P: Copy + Ord + Debug, I: Clone + Ord + Debug> Plumtree<P, I> {
             missing: Missing::new(),
             passed: Passed::new(config.remembered),
             lag: Lag::new(),
+            again: Bucket::new(Duration::ZERO, config.again_per_second),
             announce_at: None,
             delivered: None,
             outputs: VecDeque::new(),
@@ -93,40 +97,11 @@ impl<P: Copy + Ord + Debug, I: Clone + Ord + Debug> Plumtree<P, I> {
         self.stats.broadcasts += 1;
         self.missing.fill(&id);
         let trace = Trace {
-            hops: Some(0),
+            hops: 0,
             announced: None,
         };
-        self.passed.insert(id.clone(), trace);
+        self.passed.insert(now, id.clone(), trace);
         self.spread(now, None, &[], id, 0, &body);
-        self.debug_check();
-    }
-
-    /// The driver got a message by another way, such as anti-entropy. It is not asked
-    /// for any more. When the tree brings it too, it is passed on as
-    /// [`Seen::body`] has it, and who brings it is not taken for one too many.
-    pub fn handle_fetched(&mut self, id: I) {
-        self.missing.fill(&id);
-        if !self.passed.contains(&id) {
-            let trace = Trace {
-                hops: None,
-                announced: None,
-            };
-            self.passed.insert(id, trace);
-        }
-        self.debug_check();
-    }
-
-    /// As [`handle_fetched`](Self::handle_fetched), where others may lack the message too:
-    /// it is announced to all neighbours but the one it came from. Who lacks it asks for
-    /// it, and passes it on as any other.
-    pub fn announce(&mut self, now: Duration, id: I, from: P) {
-        self.handle_fetched(id.clone());
-        for (&peer, neighbor) in &mut self.neighbors {
-            if peer != from {
-                neighbor.queue.push((id.clone(), 0));
-            }
-        }
-        self.schedule_announcements(now);
         self.debug_check();
     }
 
@@ -175,7 +150,7 @@ impl<P: Copy + Ord + Debug, I: Clone + Ord + Debug> Plumtree<P, I> {
             Verdict::New => self.on_first(now, message),
             Verdict::Duplicate => self.on_duplicate(now, from, &id),
             Verdict::Rejected => self.stats.rejected += 1,
-            Verdict::Unwanted => self.on_unwanted(id, message.round),
+            Verdict::Unwanted => self.on_unwanted(now, id, message.round),
         }
         self.debug_check();
     }

@@ -87,9 +87,7 @@ impl<P: Copy + Ord + Debug, I: Clone + Ord + Debug> Plumtree<P, I> {
         seen: &impl Seen<I>,
     ) -> Noted {
         if let Some(trace) = self.passed.trace_mut(&id) {
-            if let Some(hops) = trace.hops {
-                self.lag.learn_hops(hops, round);
-            }
+            self.lag.learn_hops(trace.hops, round);
             return Noted::Yes;
         }
         if seen.seen(&id) {
@@ -116,7 +114,7 @@ impl<P: Copy + Ord + Debug, I: Clone + Ord + Debug> Plumtree<P, I> {
             self.on_unanswered(peer);
         }
         let Some(peer) = self.next_to_ask(&id) else {
-            self.give_up(id);
+            self.give_up(now, id);
             return;
         };
         let t2 = self.neighbors.get(&peer).map(|n| n.t2(&self.config));
@@ -152,15 +150,15 @@ impl<P: Copy + Ord + Debug, I: Clone + Ord + Debug> Plumtree<P, I> {
         hole.announcers.front().map(|(peer, _)| *peer)
     }
 
-    fn give_up(&mut self, id: I) {
+    fn give_up(&mut self, now: Duration, id: I) {
         let asked = self.missing.fill(&id).map_or(0, |hole| hole.failed);
         self.stats.lost += 1;
         if self.config.breaks(Mutant::KeepLost) {
             let trace = Trace {
-                hops: Some(0),
+                hops: 0,
                 announced: None,
             };
-            self.passed.insert(id.clone(), trace);
+            self.passed.insert(now, id.clone(), trace);
         }
         self.tell(Event::Lost { id, asked });
     }

@@ -25,11 +25,10 @@ impl<P: Copy + Ord + Debug, I: Clone + Ord + Debug> Plumtree<P, I> {
         if let Some(neighbor) = self.neighbors.get_mut(&message.from) {
             neighbor.unanswered = 0;
         }
-        let trace = self.passed.trace_mut(&message.id);
-        if trace.is_some_and(|trace| trace.hops.is_none()) {
-            self.on_fetched(now, message, seen);
-        } else if self.is_known(&message.id, seen) {
+        if self.passed.contains(&message.id) {
             self.on_duplicate(now, message.from, &message.id);
+        } else if seen.seen(&message.id) {
+            self.on_fetched(now, message, seen);
         } else {
             self.deliver(message);
         }
@@ -47,11 +46,8 @@ impl<P: Copy + Ord + Debug, I: Clone + Ord + Debug> Plumtree<P, I> {
         let hole = self.missing.fill(&id);
         let late = hole.as_ref().and_then(|hole| hole.late(now));
         let announced = self.learn(now, from, hops, hole.as_ref());
-        let trace = Trace {
-            hops: Some(hops),
-            announced,
-        };
-        self.passed.insert(id.clone(), trace);
+        let trace = Trace { hops, announced };
+        self.passed.insert(now, id.clone(), trace);
         self.set_eager(from, true);
         let (announcers, asked) = hole.map_or((VecDeque::new(), None), |h| (h.announcers, h.asked));
         let holders: Vec<P> = announcers.iter().map(|(p, _)| *p).chain(asked).collect();
@@ -61,22 +57,28 @@ impl<P: Copy + Ord + Debug, I: Clone + Ord + Debug> Plumtree<P, I> {
         }
     }
 
-    /// The tree brings what was fetched already. What goes on is what was found valid then.
+    /// What was seen and did not pass here came by another way, such as anti-entropy, before the
+    /// tree brings it. Those below still wait for it, and who brings it is not one too many.
+    /// What goes on is what was found valid then, and not more than a few per second, because
+    /// it may also be very old.
     fn on_fetched(&mut self, now: Duration, message: Delivered<P, I>, seen: &impl Seen<I>) {
+        if self.again.take_up_to(now, 1) == 0 {
+            return self.on_duplicate(now, message.from, &message.id);
+        }
         match seen.body(&message.id) {
             Some(body) => self.on_first(now, Delivered { body, ..message }),
-            None => self.on_unwanted(message.id, message.round),
+            None => self.on_unwanted(now, message.id, message.round),
         }
     }
 
     /// Nothing is missing, and nothing goes on. Further copies are too many.
-    pub(crate) fn on_unwanted(&mut self, id: I, round: u16) {
+    pub(crate) fn on_unwanted(&mut self, now: Duration, id: I, round: u16) {
         self.missing.fill(&id);
         let trace = Trace {
-            hops: Some(round.saturating_add(1)),
+            hops: round.saturating_add(1),
             announced: None,
         };
-        self.passed.insert(id, trace);
+        self.passed.insert(now, id, trace);
     }
 
     /// A link that brings what is known is one too many. It becomes lazy on both ends: here

@@ -119,6 +119,35 @@ fn almost_all_is_delivered_where_a_fiftieth_is_lost() {
 }
 
 #[test]
+fn anti_entropy_beside_the_tree_does_not_cut_it() {
+    let mut network = Network::random(500, Latency::Wan, &Config::default(), 8);
+    send(&mut network, 3, None);
+    let first = network.reports.len();
+    for _ in 0..15 {
+        let origin = network.anybody();
+        network.broadcast(origin);
+        // Within the second in which the message is under way a tenth of the nodes compare.
+        for _ in 0..50 {
+            network.run_for(ms(20));
+            let (a, b) = (network.anybody(), network.anybody());
+            network.fetch(a, b);
+            network.fetch(b, a);
+        }
+        network.run();
+    }
+    let reports = &network.reports[first..];
+    let fetched: usize = reports.iter().map(|report| report.fetched).sum();
+    assert!(
+        fetched > 30,
+        "{fetched} of them are too few to show anything"
+    );
+    assert!(reports.iter().all(network::Report::is_complete));
+    let summary = Summary::of(reports);
+    assert_is_a_tree(summary);
+    assert!(summary.worst_ms <= 700.0, "{summary}");
+}
+
+#[test]
 fn one_seed_has_one_course() {
     let course = |seed| {
         let mut network = network(Latency::Wan, seed);

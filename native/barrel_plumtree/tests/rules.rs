@@ -416,16 +416,31 @@ fn what_was_fetched_is_passed_on_when_the_tree_brings_it() {
     one.announce('b', 1);
     let fetched = Bytes::from_static(b"as fetched");
     one.cache.insert(one.now, 1, fetched.clone());
-    one.tree.handle_fetched(1);
-    assert_eq!(one.tree.poll_timeout(), None);
     let (id, round, body) = (1, 4, fetched);
-    let sent = ['b', 'c'].map(|to| {
-        let body = body.clone();
-        send(to, Message::Gossip { id, round, body })
-    });
-    assert_eq!(one.gossip('a', 1), sent);
+    let whole = Message::Gossip { id, round, body };
+    assert_eq!(one.gossip('a', 1), [send('c', whole)]);
     assert_eq!(one.eager(), "abc");
     assert_eq!(one.gossip('b', 1), [send('b', Message::Prune)]);
+}
+
+#[test]
+fn what_was_fetched_is_not_asked_for() {
+    let mut one = One::new(&Config::default(), "a");
+    one.announce('a', 1);
+    one.cache.insert(one.now, 1, body());
+    assert_eq!(one.wait(), []);
+    assert_eq!(one.tree.poll_timeout(), None);
+}
+
+#[test]
+fn old_messages_that_are_replayed_go_on_a_few_at_a_time() {
+    let mut one = One::new(&Config::default(), "ab");
+    for id in 0..300 {
+        one.cache.insert(one.now, id, body());
+    }
+    let sent: Vec<_> = (0..300).flat_map(|id| one.gossip('a', id)).collect();
+    let to_b = |output: &&Out| matches!(output, Output::Send { to: 'b', .. });
+    assert_eq!(sent.iter().filter(to_b).count(), 100);
 }
 
 #[test]

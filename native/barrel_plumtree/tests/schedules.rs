@@ -205,7 +205,7 @@ impl Victim {
             Deed::Rtt(peer, rtt) => return self.tree.handle_rtt(peer, ms(rtt)),
             Deed::Fetched(id) => {
                 self.cache.insert(now, id, Bytes::from_static(b"fetched"));
-                return self.tree.handle_fetched(id);
+                return;
             }
             Deed::Own(id) => {
                 if self.cache.insert(now, id, Bytes::from_static(b"own")) {

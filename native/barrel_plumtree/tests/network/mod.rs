@@ -274,11 +274,14 @@ impl Network {
 
     /// A node gets all that another has, as by anti-entropy.
     pub fn fetch(&mut self, from: Peer, to: Peer) {
-        let theirs = self.nodes[from].store.seen.clone();
-        for id in theirs {
-            if self.nodes[to].store.seen.insert(id) {
-                self.nodes[to].tree.handle_fetched(id);
-            }
+        let theirs = &self.nodes[from].store.seen;
+        let new: Vec<Id> = theirs
+            .difference(&self.nodes[to].store.seen)
+            .copied()
+            .collect();
+        for id in new {
+            self.nodes[to].store.seen.insert(id);
+            self.reports[id].fetched += 1;
         }
     }
 

@@ -15,6 +15,8 @@ pub struct Report {
     arrivals: Vec<Duration>,
     /// The most links that it passed on the way to a node.
     pub hops: u16,
+    /// Nodes that got it another way.
+    pub fetched: usize,
     pub payloads: usize,
     pub announced: usize,
     pub grafts: usize,
@@ -30,6 +32,7 @@ impl Report {
             nodes,
             arrivals: Vec::new(),
             hops: 0,
+            fetched: 0,
             payloads: 0,
             announced: 0,
             grafts: 0,
@@ -44,12 +47,12 @@ impl Report {
     }
 
     pub fn receivers(&self) -> usize {
-        self.arrivals.len()
+        self.arrivals.len() + self.fetched
     }
 
     /// Whether all got it that lived when it was sent.
     pub fn is_complete(&self) -> bool {
-        self.arrivals.len() + 1 == self.nodes
+        self.arrivals.len() + self.fetched + 1 == self.nodes
     }
 }
 
