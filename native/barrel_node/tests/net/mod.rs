@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use barrel_node::{
     Config, Contact, Event, Identity, Keys, Link, LinkDown, Node, NodeId, Now, Output, PublicKey, Signature,
-    Standing,
+    Standing, Table,
 };
 use bytes::Bytes;
 
@@ -72,6 +72,8 @@ pub struct Net {
     next_link: u64,
     pub now: Now,
     ready: VecDeque<(NodeId, Link)>,
+    /// What each node has asked to be made durable.
+    pub disks: BTreeMap<NodeId, BTreeMap<(Table, Bytes), Bytes>>,
     /// All frames that went over links, to be looked at or told again.
     pub frames: Vec<(NodeId, NodeId, Bytes)>,
 }
@@ -86,6 +88,7 @@ impl Default for Net {
             next_link: 1,
             now: Now { mono: Duration::ZERO, wall_ms: 1_700_000_000_000 },
             ready: VecDeque::new(),
+            disks: BTreeMap::new(),
             frames: Vec::new(),
         }
     }
@@ -232,7 +235,14 @@ impl Net {
                     }
                 }
             }
-            Output::Persist { token, .. } => {
+            Output::Persist { token, batch } => {
+                let disk = self.disks.entry(id).or_default();
+                for write in batch {
+                    match write.value {
+                        Some(value) => disk.insert((write.table, write.key), value),
+                        None => disk.remove(&(write.table, write.key)),
+                    };
+                }
                 if let Some(node) = self.nodes.get_mut(&id) {
                     node.handle_persisted(token);
                 }

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Whose value is it: what happens to the entries of a map when its writers come and go.
+
+mod net;
+
+use std::time::Duration;
+
+use barrel_node::{Config, Event, NodeId, Table, Topic};
+use barrel_ormap::map;
+use bytes::Bytes;
+use net::Net;
+
+fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+fn colours() -> Topic {
+    Topic::of_map(b"colours")
+}
+
+fn open(net: &mut Net, who: NodeId, config: map::Config, kept: Vec<(Bytes, Bytes)>) {
+    let now = net.now;
+    net.act(who, |node| {
+        node.open_map(now, colours(), config, kept).expect("sound records");
+        node.commit(now);
+    });
+}
+
+fn put(net: &mut Net, who: NodeId, key: &str, value: &str) {
+    let now = net.now;
+    net.act(who, |node| {
+        node.map_put(now, colours(), key.as_bytes(), value.as_bytes()).expect("room");
+        node.commit(now);
+    });
+}
+
+fn value(net: &Net, who: NodeId, key: &str) -> Option<String> {
+    let map = net.nodes[&who].map(colours())?;
+    map.get(key.as_bytes()).map(|value| String::from_utf8_lossy(value).into_owned())
+}
+
+fn is_ready(event: &Event) -> bool {
+    *event == Event::MapReady(colours())
+}
+
+fn persistent() -> map::Config {
+    map::Config { persist: true, ..map::Config::default() }
+}
+
+#[test]
+fn a_writer_that_restarts_empty_gets_its_own_values_back_before_it_may_acknowledge() {
+    let mut net = Net::default();
+    let ids = net.cluster(4, &Config::default());
+    net.run(seconds(5));
+    for id in &ids {
+        open(&mut net, *id, map::Config::default(), Vec::new());
+    }
+    put(&mut net, ids[3], "sky", "blue");
+    net.run(seconds(1));
+    net.kill(ids[3]);
+
+    let again = net.start_as(4, "n4@host", 2, Config::default());
+    net.events.insert(again, Vec::new());
+    net.join(again, ids[0]);
+    open(&mut net, again, map::Config::default(), Vec::new());
+    assert_eq!(net.count(again, is_ready), 1, "the others answered at once");
+    assert_eq!(value(&net, again, "sky").as_deref(), Some("blue"));
+    put(&mut net, again, "sea", "green");
+    net.run(seconds(2));
+    for id in &ids {
+        assert_eq!(value(&net, *id, "sky").as_deref(), Some("blue"));
+        assert_eq!(value(&net, *id, "sea").as_deref(), Some("green"));
+    }
+}
+
+#[test]
+fn a_map_alone_is_ready_at_once() {
+    let mut net = Net::default();
+    let alone = net.start(1, Config::default());
+    open(&mut net, alone, map::Config::default(), Vec::new());
+    assert_eq!(net.count(alone, is_ready), 1);
+}
+
+#[test]
+fn what_was_made_durable_survives_the_restart_of_all() {
+    let mut net = Net::default();
+    let ids = net.cluster(3, &Config::default());
+    net.run(seconds(2));
+    for id in &ids {
+        open(&mut net, *id, persistent(), Vec::new());
+    }
+    for (at, id) in ids.iter().enumerate() {
+        put(&mut net, *id, &format!("key {at}"), &format!("value {at}"));
+    }
+    put(&mut net, ids[0], "key 1", "changed");
+    let now = net.now;
+    net.act(ids[1], |node| {
+        assert_eq!(node.map_remove(now, colours(), b"key 2"), Ok(true));
+        node.commit(now);
+    });
+    net.run(seconds(1));
+    for id in &ids {
+        net.kill(*id);
+    }
+    for (number, id) in (1..).zip(&ids) {
+        net.start_as(number, &format!("n{number}@host"), 2, Config::default());
+        let kept = net.disks[id].iter().filter(|((table, _), _)| *table == Table::Map(colours()));
+        let kept = kept.map(|((_, key), value)| (key.clone(), value.clone())).collect();
+        open(&mut net, *id, persistent(), kept);
+        assert_eq!(value(&net, *id, "key 0").as_deref(), Some("value 0"), "before anybody was asked");
+    }
+    net.join(ids[1], ids[0]);
+    net.join(ids[2], ids[0]);
+    put(&mut net, ids[2], "key 0", "later");
+    net.run(seconds(5));
+    for id in &ids {
+        assert_eq!(value(&net, *id, "key 0").as_deref(), Some("later"));
+        assert_eq!(value(&net, *id, "key 1").as_deref(), Some("changed"));
+        assert_eq!(value(&net, *id, "key 2"), None);
+    }
+}
+
+#[test]
+fn records_that_nobody_wrote_open_no_map() {
+    let mut net = Net::default();
+    let id = net.start(1, Config::default());
+    let now = net.now;
+    let kept = [(Bytes::from_static(b"\x09"), Bytes::from_static(b"nonsense"))];
+    net.act(id, |node| {
+        assert!(node.open_map(now, colours(), persistent(), kept).is_err());
+        assert!(node.map(colours()).is_none());
+    });
+}
+
+#[test]
+fn a_writer_that_says_good_bye_leaves_its_values_behind() {
+    let mut net = Net::default();
+    let ids = net.cluster(4, &Config::default());
+    net.run(seconds(5));
+    for id in &ids {
+        open(&mut net, *id, map::Config::default(), Vec::new());
+    }
+    put(&mut net, ids[1], "sky", "blue");
+    net.run(seconds(1));
+    let now = net.now;
+    net.act(ids[1], |node| node.leave(now));
+    net.run(seconds(30));
+    for id in [ids[0], ids[2], ids[3]] {
+        assert_eq!(value(&net, id, "sky").as_deref(), Some("blue"));
+        assert_eq!(net.nodes[&id].hosts(colours()).count(), 3);
+    }
+}
+
+#[test]
+fn both_sides_of_a_partition_write_and_agree_afterwards() {
+    let mut net = Net::default();
+    let ids = net.cluster(6, &Config::default());
+    net.run(seconds(5));
+    for id in &ids {
+        open(&mut net, *id, map::Config::default(), Vec::new());
+    }
+    put(&mut net, ids[0], "both", "before");
+    net.run(seconds(1));
+    net.partition(&ids[..3]);
+    net.run(seconds(30));
+    put(&mut net, ids[0], "both", "left");
+    put(&mut net, ids[1], "left", "1");
+    net.run(seconds(1));
+    put(&mut net, ids[5], "both", "right, later");
+    put(&mut net, ids[4], "right", "2");
+    net.heal();
+    net.run(seconds(60));
+    for id in &ids {
+        assert_eq!(value(&net, *id, "both").as_deref(), Some("right, later"));
+        assert_eq!(value(&net, *id, "left").as_deref(), Some("1"));
+        assert_eq!(value(&net, *id, "right").as_deref(), Some("2"));
+    }
+}
