@@ -146,7 +146,10 @@ impl<P: Peer> HyParView<P> {
             self.send(peer, Message::Disconnect { parting });
         }
         match reason {
-            DownReason::LinkFailed => self.lost.insert(now, peer, Duration::ZERO),
+            DownReason::LinkFailed => {
+                self.sampler.forget(&mut self.rng, peer);
+                self.lost.insert(now, peer, Duration::ZERO);
+            }
             DownReason::Leaving | DownReason::PeerLeft | DownReason::Forgotten => {}
             _ => {
                 let rng = &mut self.rng;

@@ -157,7 +157,9 @@ impl Net {
     }
 
     fn set_timer(&mut self, id: u32) {
-        let at = self.nodes[id as usize].poll_timeout().unwrap();
+        let at = self.nodes[id as usize]
+            .poll_timeout()
+            .unwrap_or(Duration::MAX);
         let at = at.max(self.now);
         if at < self.timers[id as usize] {
             self.timers[id as usize] = at;
