@@ -129,7 +129,7 @@ impl Digest {
     }
 
     /// The buckets that are not the same as those of somebody else.
-    pub fn different(&self, theirs: &[u64; 256]) -> impl Iterator<Item = u8> {
+    pub fn different(&self, theirs: &[u64; 256]) -> impl Iterator<Item = u8> + use<> {
         let different =
             |&bucket: &u8| self.buckets[usize::from(bucket)] != theirs[usize::from(bucket)];
         (0..=u8::MAX)

@@ -33,7 +33,7 @@ fn replicas_agree_with_the_owners_whatever_happens() {
 
 #[test]
 fn replicas_agree_also_where_little_is_kept() {
-    let failure = first_failure(schedules() / 2, |config| {
+    let failure = first_failure(schedules() / 4, |config| {
         config.limits.max_log = 2;
         config.limits.max_cloud = 2;
         config.limits.max_dead = 2;
