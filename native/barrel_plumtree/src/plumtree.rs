@@ -105,6 +105,20 @@ impl<P: Copy + Ord + Debug, I: Clone + Ord + Debug> Plumtree<P, I> {
         self.debug_check();
     }
 
+    /// The driver got a message by another way, such as anti-entropy, and others may lack it
+    /// too: it is announced to all neighbours but the one it came from. Who lacks it asks
+    /// for it, and passes it on as any other.
+    pub fn announce(&mut self, now: Duration, id: I, from: P) {
+        self.missing.fill(&id);
+        for (&peer, neighbor) in &mut self.neighbors {
+            if peer != from {
+                neighbor.queue.push((id.clone(), 0));
+            }
+        }
+        self.schedule_announcements(now);
+        self.debug_check();
+    }
+
     /// A neighbour says something.
     ///
     /// # Errors
