@@ -32,6 +32,8 @@ mod members;
 mod overlay;
 mod reader;
 mod record;
+#[cfg(test)]
+mod samples;
 mod store;
 mod sync;
 mod tree;
@@ -45,8 +47,8 @@ use crate::topic::MessageId;
 use reader::{Malformed, Read, Reader};
 use writer::Writer;
 
-pub(crate) use members::{decode_claim, encode_claim};
 pub(crate) use kept::{decode_kept, encode_kept};
+pub(crate) use members::{decode_claim, encode_claim};
 pub(crate) use store::{decode_piece, encode_piece};
 
 /// Oldest and newest version of this format that this code speaks.
@@ -79,7 +81,10 @@ pub(crate) struct Greeting {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Frame {
     Greeting(Greeting),
-    Overlay { msg: barrel_hyparview::Message<NodeId>, records: Vec<Bytes> },
+    Overlay {
+        msg: barrel_hyparview::Message<NodeId>,
+        records: Vec<Bytes>,
+    },
     Tree(barrel_plumtree::Message<MessageId>),
     Members(barrel_members::Message<NodeId>),
     Sync(SyncMessage),
@@ -93,7 +98,10 @@ pub(crate) fn encode(frame: &Frame) -> Bytes {
     match frame {
         Frame::Greeting(greeting) => {
             debug_assert!(greeting.record.len() <= MAX_RECORD);
-            out.u8(1).raw(&MAGIC).u16(greeting.versions.0).u16(greeting.versions.1);
+            out.u8(1)
+                .raw(&MAGIC)
+                .u16(greeting.versions.0)
+                .u16(greeting.versions.1);
             out.u64(greeting.features).blob(&greeting.record);
         }
         Frame::Overlay { msg, records } => overlay::write(&mut out, msg, records),
@@ -144,7 +152,11 @@ fn read_greeting(from: &mut Reader) -> Read<Greeting> {
     if versions.0 > versions.1 {
         return Err(Malformed);
     }
-    Ok(Greeting { versions, features, record })
+    Ok(Greeting {
+        versions,
+        features,
+        record,
+    })
 }
 
 /// The signed part of a record, without its label.
@@ -167,4 +179,96 @@ pub(crate) fn decode_record(bytes: &Bytes) -> Option<(Claims, Signature)> {
 
 fn id(from: &mut Reader) -> Read<NodeId> {
     Ok(barrel_ormap::OriginKey(from.array()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::samples::*;
+    use super::*;
+
+    fn greeting() -> impl Strategy<Value = Greeting> {
+        (any::<(u16, u16)>(), any::<u64>(), body()).prop_map(|((one, other), features, record)| {
+            Greeting {
+                versions: (one.min(other), one.max(other)),
+                features,
+                record,
+            }
+        })
+    }
+
+    #[test]
+    fn nothing_and_unknown_kinds_are_no_frames() {
+        assert_eq!(decode(Bytes::new()), Err(Malformed));
+        for kind in [0, 2, 15, 29, 31, 36, 47, 51, 63, 72, 127] {
+            assert_eq!(
+                decode(Bytes::from(vec![kind; 64])),
+                Err(Malformed),
+                "{kind}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_newer_versions_add_is_let_pass() {
+        for kind in 128..=u8::MAX {
+            assert_eq!(
+                decode(Bytes::from(vec![kind, 1, 2, 3])),
+                Ok(Frame::Optional)
+            );
+        }
+    }
+
+    #[test]
+    fn a_frame_over_the_limit_is_refused() {
+        let largest = vec![128; MAX_FRAME];
+        assert_eq!(decode(Bytes::from(largest.clone())), Ok(Frame::Optional));
+        assert_eq!(
+            decode(Bytes::from([&largest[..], &[0]].concat())),
+            Err(Malformed)
+        );
+    }
+
+    #[test]
+    fn something_else_that_speaks_is_noticed_at_its_first_frame() {
+        let record = Bytes::from_static(b"record");
+        let frame = Frame::Greeting(Greeting {
+            versions: VERSIONS,
+            features: 0,
+            record,
+        });
+        let mut bytes = encode(&frame).to_vec();
+        bytes[1] ^= 1;
+        assert_eq!(decode(bytes.into()), Err(Malformed));
+    }
+
+    #[test]
+    fn versions_that_end_before_they_begin_are_none() {
+        let record = Bytes::from_static(b"record");
+        let frame = Frame::Greeting(Greeting {
+            versions: (3, 2),
+            features: 0,
+            record,
+        });
+        assert_eq!(decode(encode(&frame)), Err(Malformed));
+    }
+
+    proptest! {
+        #[test]
+        fn a_greeting_comes_back_with_whatever_follows_it(greeting in greeting(), more in body()) {
+            let frame = Frame::Greeting(greeting);
+            let bytes = encode(&frame);
+            for until in 0..bytes.len() {
+                prop_assert_eq!(decode(bytes.slice(..until)), Err(Malformed));
+            }
+            let longer = Bytes::from([bytes, more].concat());
+            prop_assert_eq!(decode(longer), Ok(frame));
+        }
+
+        #[test]
+        fn any_bytes_are_a_frame_or_none(bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
+            is_written_as_it_came(&bytes);
+        }
+    }
 }

@@ -19,8 +19,8 @@
 //!   map    epoch varint, hlc u64
 //! ```
 
-use barrel_ormap::map::{Birth, LogName, Record, RecordId};
 use barrel_ormap::delta::MAX_CHUNK;
+use barrel_ormap::map::{Birth, LogName, Record, RecordId};
 use barrel_ormap::{Coverage, Hlc, Pair, RangeSet};
 use bytes::Bytes;
 
@@ -56,7 +56,13 @@ fn encode_record(record: &Record) -> Bytes {
     let mut out = Writer::default();
     out.u8(VERSION);
     match record {
-        Record::Entry { pair, hlc, writer, birth, parked } => {
+        Record::Entry {
+            pair,
+            hlc,
+            writer,
+            birth,
+            parked,
+        } => {
             out.u64(hlc.to_u64()).bool(*parked).bool(writer.is_some());
             if let Some(writer) = writer {
                 out.raw(&writer.0);
@@ -64,7 +70,11 @@ fn encode_record(record: &Record) -> Bytes {
             write_birth(&mut out, birth.as_ref());
             out.blob(pair.key()).raw(pair.value());
         }
-        Record::Log { applied, dead, collected } => {
+        Record::Log {
+            applied,
+            dead,
+            collected,
+        } => {
             out.varint(applied.base).varint(*collected);
             write_ranges(&mut out, &applied.cloud);
             write_ranges(&mut out, dead);
@@ -92,7 +102,10 @@ fn read_key(mut from: Reader) -> Read<RecordId> {
 }
 
 fn read_log(from: &mut Reader) -> Read<LogName> {
-    Ok(LogName { origin: id(from)?, inc: from.u64()? })
+    Ok(LogName {
+        origin: id(from)?,
+        inc: from.u64()?,
+    })
 }
 
 fn read_value(of: &RecordId, mut from: Reader) -> Read<Record> {
@@ -104,10 +117,17 @@ fn read_value(of: &RecordId, mut from: Reader) -> Read<Record> {
         RecordId::Log(_) => {
             let (base, collected) = (from.varint()?, from.varint()?);
             let cloud = read_ranges(&mut from)?;
-            Record::Log { applied: Coverage { base, cloud }, dead: read_ranges(&mut from)?, collected }
+            Record::Log {
+                applied: Coverage { base, cloud },
+                dead: read_ranges(&mut from)?,
+                collected,
+            }
         }
         RecordId::Floor(_) => Record::Floor(from.varint()?),
-        RecordId::Map => Record::Map { epoch: from.varint()?, collected: Hlc::from_u64(from.u64()?) },
+        RecordId::Map => Record::Map {
+            epoch: from.varint()?,
+            collected: Hlc::from_u64(from.u64()?),
+        },
     };
     from.end()?;
     Ok(record)
@@ -120,7 +140,13 @@ fn read_entry(from: &mut Reader) -> Read<Record> {
     let birth = read_birth(from)?;
     let key = from.blob(MAX_CHUNK)?;
     let value = from.rest();
-    Ok(Record::Entry { pair: Pair::new(&key, &value), hlc, writer, birth, parked })
+    Ok(Record::Entry {
+        pair: Pair::new(&key, &value),
+        hlc,
+        writer,
+        birth,
+        parked,
+    })
 }
 
 fn write_birth(out: &mut Writer, birth: Option<&Birth>) {
@@ -131,15 +157,25 @@ fn write_birth(out: &mut Writer, birth: Option<&Birth>) {
 }
 
 pub(super) fn write_some_birth(out: &mut Writer, Birth { log, seq, moves }: &Birth) {
-    out.raw(&log.origin.0).varint(log.inc).varint(*seq).varint(u64::from(*moves));
+    out.raw(&log.origin.0)
+        .varint(log.inc)
+        .varint(*seq)
+        .varint(u64::from(*moves));
 }
 
 fn read_birth(from: &mut Reader) -> Read<Option<Birth>> {
-    if from.bool()? { read_some_birth(from).map(Some) } else { Ok(None) }
+    if from.bool()? {
+        read_some_birth(from).map(Some)
+    } else {
+        Ok(None)
+    }
 }
 
 pub(super) fn read_some_birth(from: &mut Reader) -> Read<Birth> {
-    let log = LogName { origin: id(from)?, inc: from.varint()? };
+    let log = LogName {
+        origin: id(from)?,
+        inc: from.varint()?,
+    };
     let seq = from.varint()?;
     let moves = u32::try_from(from.varint()?).map_err(|_| Malformed)?;
     Ok(Birth { log, seq, moves })
@@ -156,10 +192,162 @@ fn read_ranges(from: &mut Reader) -> Read<RangeSet> {
     let mut ranges = RangeSet::new();
     for _ in 0..from.len(MAX_RANGES)? {
         let (first, last) = (from.varint()?, from.varint()?);
-        if first > last {
+        let apart = ranges
+            .last()
+            .is_none_or(|before| first.saturating_sub(1) > before);
+        if first > last || !apart {
             return Err(Malformed);
         }
         ranges.insert(first, last);
     }
     Ok(ranges)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::option;
+    use proptest::prelude::*;
+
+    use super::super::samples::*;
+    use super::*;
+
+    fn log() -> impl Strategy<Value = LogName> {
+        (node(), any::<u64>()).prop_map(|(origin, inc)| LogName { origin, inc })
+    }
+
+    fn ranges() -> impl Strategy<Value = RangeSet> {
+        vec((number(), number()), 0..9).prop_map(|pairs| {
+            let mut ranges = RangeSet::new();
+            pairs
+                .iter()
+                .for_each(|(one, other)| ranges.insert(*one.min(other), *one.max(other)));
+            ranges
+        })
+    }
+
+    fn entry() -> impl Strategy<Value = (RecordId, Record)> {
+        let content = (
+            pair(),
+            any::<u64>(),
+            option::of(node()),
+            option::of(birth()),
+            any::<bool>(),
+        );
+        (log(), any::<u64>(), content).prop_map(|(log, seq, (pair, hlc, writer, birth, parked))| {
+            let hlc = Hlc::from_u64(hlc);
+            (
+                RecordId::Entry(log, seq),
+                Record::Entry {
+                    pair,
+                    hlc,
+                    writer,
+                    birth,
+                    parked,
+                },
+            )
+        })
+    }
+
+    fn record() -> impl Strategy<Value = (RecordId, Record)> {
+        prop_oneof![
+            entry(),
+            (log(), number(), number(), ranges(), ranges()).prop_map(
+                |(log, base, collected, cloud, dead)| {
+                    let applied = Coverage { base, cloud };
+                    (
+                        RecordId::Log(log),
+                        Record::Log {
+                            applied,
+                            dead,
+                            collected,
+                        },
+                    )
+                }
+            ),
+            (node(), number())
+                .prop_map(|(origin, inc)| (RecordId::Floor(origin), Record::Floor(inc))),
+            (number(), any::<u64>()).prop_map(|(epoch, collected)| {
+                (
+                    RecordId::Map,
+                    Record::Map {
+                        epoch,
+                        collected: Hlc::from_u64(collected),
+                    },
+                )
+            }),
+        ]
+    }
+
+    #[test]
+    fn a_deleted_record_has_a_key_and_no_value() {
+        let (key, value) = encode_kept(&RecordId::Map, None);
+        assert_eq!((&key[..], value), (&[3][..], None));
+    }
+
+    #[test]
+    fn another_version_of_the_layout_is_not_read() {
+        assert!(
+            decode_kept(
+                Bytes::from_static(&[3]),
+                Bytes::from_static(&[1, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+            )
+            .is_some()
+        );
+        assert!(
+            decode_kept(
+                Bytes::from_static(&[3]),
+                Bytes::from_static(&[2, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+            )
+            .is_none()
+        );
+    }
+
+    #[test]
+    fn a_range_set_is_written_in_one_way() {
+        let log = |ranges: &[u8]| {
+            let key = [&[1][..], &[7; 24]].concat();
+            let value = [&[VERSION, 0, 0], ranges, &[0]].concat();
+            decode_kept(key.into(), value.into())
+        };
+        assert!(log(&[2, 1, 2, 4, 4]).is_some());
+        for bad in [
+            &[2, 4, 4, 1, 2][..],
+            &[2, 1, 2, 3, 4],
+            &[2, 1, 4, 2, 3],
+            &[1, 2, 1],
+        ] {
+            assert!(log(bad).is_none(), "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_comes_back((id, record) in record()) {
+            let (key, value) = encode_kept(&id, Some(&record));
+            let value = value.expect("there is a record");
+            prop_assert_eq!(decode_kept(key.clone(), value.clone()), Some((id, record.clone())));
+            for until in 0..key.len() {
+                prop_assert_eq!(decode_kept(key.slice(..until), value.clone()), None);
+            }
+            // the value of an entry goes to the end
+            let open = if let Record::Entry { pair, .. } = &record { pair.value().len() } else { 0 };
+            for until in 0..value.len() - open {
+                prop_assert_eq!(decode_kept(key.clone(), value.slice(..until)), None);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_a_record_or_none(
+            kind in 0..5u8,
+            name in vec(any::<u8>(), 0..40),
+            value in vec(any::<u8>(), 0..200),
+        ) {
+            let key = Bytes::from([&[kind][..], &name].concat());
+            let value = Bytes::from([&[VERSION][..], &value].concat());
+            if let Some((id, record)) = decode_kept(key.clone(), value.clone()) {
+                prop_assert_eq!(encode_kept(&id, Some(&record)), (key, Some(value)));
+            }
+        }
+    }
 }

@@ -45,11 +45,18 @@ pub(super) fn write(out: &mut Writer, msg: &Message<NodeId>, records: &[Bytes]) 
         Message::ForwardJoin { joiner, ttl } => {
             out.u8(17).raw(&joiner.0).u8(*ttl);
         }
-        Message::Neighbor { priority, component } => {
+        Message::Neighbor {
+            priority,
+            component,
+        } => {
             out.u8(18).bool(*priority == Priority::High);
             write_component(out, component.as_ref());
         }
-        Message::NeighborReply { accepted, peers, component } => {
+        Message::NeighborReply {
+            accepted,
+            peers,
+            component,
+        } => {
             out.u8(19).bool(*accepted);
             write_ids(out, peers);
             write_component(out, component.as_ref());
@@ -62,7 +69,12 @@ pub(super) fn write(out: &mut Writer, msg: &Message<NodeId>, records: &[Bytes]) 
                 Parting::Leaving => 3,
             });
         }
-        Message::Shuffle { origin, ttl, peers, component } => {
+        Message::Shuffle {
+            origin,
+            ttl,
+            peers,
+            component,
+        } => {
             out.u8(21).raw(&origin.0).u8(*ttl);
             write_ids(out, peers);
             write_component(out, component.as_ref());
@@ -102,9 +114,16 @@ pub(super) fn write(out: &mut Writer, msg: &Message<NodeId>, records: &[Bytes]) 
 pub(super) fn read(kind: u8, from: &mut Reader) -> Read<(Message<NodeId>, Vec<Bytes>)> {
     let msg = match kind {
         16 => Message::Join,
-        17 => Message::ForwardJoin { joiner: id(from)?, ttl: from.u8()? },
+        17 => Message::ForwardJoin {
+            joiner: id(from)?,
+            ttl: from.u8()?,
+        },
         18 => Message::Neighbor {
-            priority: if from.bool()? { Priority::High } else { Priority::Low },
+            priority: if from.bool()? {
+                Priority::High
+            } else {
+                Priority::Low
+            },
             component: read_component(from)?,
         },
         19 => Message::NeighborReply {
@@ -127,13 +146,25 @@ pub(super) fn read(kind: u8, from: &mut Reader) -> Read<(Message<NodeId>, Vec<By
             peers: read_ids(from)?,
             component: read_component(from)?,
         },
-        22 => Message::ShuffleReply { peers: read_ids(from)?, component: read_component(from)? },
-        23 => Message::Probe { component: read_component(from)? },
-        24 => Message::ProbeReply { component: read_component(from)? },
+        22 => Message::ShuffleReply {
+            peers: read_ids(from)?,
+            component: read_component(from)?,
+        },
+        23 => Message::Probe {
+            component: read_component(from)?,
+        },
+        24 => Message::ProbeReply {
+            component: read_component(from)?,
+        },
         25 => Message::SwitchAsk { old: id(from)? },
-        26 => Message::SwitchReplace { initiator: id(from)?, old: id(from)? },
+        26 => Message::SwitchReplace {
+            initiator: id(from)?,
+            old: id(from)?,
+        },
         27 => Message::SwitchRefuse,
-        28 => Message::SwitchLink { initiator: id(from)? },
+        28 => Message::SwitchLink {
+            initiator: id(from)?,
+        },
         _ => return Err(Malformed),
     };
     let records = from.list(MAX_RECORDS, |from| from.blob(MAX_RECORD))?;
@@ -162,5 +193,130 @@ fn read_component(from: &mut Reader) -> Read<Option<Component<NodeId>>> {
     if !from.bool()? {
         return Ok(None);
     }
-    Ok(Some(Component { min: id(from)?, epoch: from.varint()? }))
+    Ok(Some(Component {
+        min: id(from)?,
+        epoch: from.varint()?,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::option;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::super::samples::*;
+    use super::super::{Frame, MAX_FRAME, encode};
+    use super::*;
+
+    fn component() -> impl Strategy<Value = Option<Component<NodeId>>> {
+        option::of((node(), number()).prop_map(|(min, epoch)| Component { min, epoch }))
+    }
+
+    fn ids() -> impl Strategy<Value = Vec<NodeId>> {
+        vec(node(), 0..=MAX_PEERS)
+    }
+
+    fn talk() -> impl Strategy<Value = Message<NodeId>> {
+        let priority = select(vec![Priority::Low, Priority::High]);
+        let partings = [
+            Parting::Evicted,
+            Parting::Unwanted,
+            Parting::Switched,
+            Parting::Leaving,
+        ];
+        prop_oneof![
+            Just(Message::Join),
+            (node(), any::<u8>()).prop_map(|(joiner, ttl)| Message::ForwardJoin { joiner, ttl }),
+            (priority, component()).prop_map(|(priority, component)| Message::Neighbor {
+                priority,
+                component
+            }),
+            (any::<bool>(), ids(), component()).prop_map(|(accepted, peers, component)| {
+                Message::NeighborReply {
+                    accepted,
+                    peers,
+                    component,
+                }
+            }),
+            select(partings.to_vec()).prop_map(|parting| Message::Disconnect { parting }),
+            (node(), any::<u8>(), ids(), component()).prop_map(
+                |(origin, ttl, peers, component)| {
+                    Message::Shuffle {
+                        origin,
+                        ttl,
+                        peers,
+                        component,
+                    }
+                }
+            ),
+            (ids(), component())
+                .prop_map(|(peers, component)| Message::ShuffleReply { peers, component }),
+        ]
+    }
+
+    fn probes_and_switches() -> impl Strategy<Value = Message<NodeId>> {
+        prop_oneof![
+            component().prop_map(|component| Message::Probe { component }),
+            component().prop_map(|component| Message::ProbeReply { component }),
+            node().prop_map(|old| Message::SwitchAsk { old }),
+            (node(), node()).prop_map(|(initiator, old)| Message::SwitchReplace { initiator, old }),
+            Just(Message::SwitchRefuse),
+            node().prop_map(|initiator| Message::SwitchLink { initiator }),
+        ]
+    }
+
+    fn records() -> impl Strategy<Value = Vec<Bytes>> {
+        vec(body(), 0..8)
+    }
+
+    fn shuffle(peers: usize, records: usize) -> Frame {
+        let origin = barrel_ormap::OriginKey([0xff; 16]);
+        let component = Some(Component {
+            min: origin,
+            epoch: u64::MAX,
+        });
+        let msg = Message::Shuffle {
+            origin,
+            ttl: 16,
+            peers: vec![origin; peers],
+            component,
+        };
+        Frame::Overlay {
+            msg,
+            records: vec![Bytes::from(vec![7; MAX_RECORD]); records],
+        }
+    }
+
+    #[test]
+    fn the_largest_message_fits_into_a_frame() {
+        let largest = shuffle(MAX_PEERS, MAX_RECORDS);
+        assert!(encode(&largest).len() <= MAX_FRAME / 8);
+        frame_comes_back(&largest);
+    }
+
+    #[test]
+    fn more_records_than_names_are_refused() {
+        let mut out = Writer::default();
+        out.u8(16)
+            .varint(MAX_RECORDS as u64 + 1)
+            .raw(&[0; MAX_RECORDS + 1]);
+        assert_eq!(super::super::decode(out.finish()), Err(Malformed));
+    }
+
+    proptest! {
+        #[test]
+        fn each_message_comes_back(
+            msg in prop_oneof![talk(), probes_and_switches()],
+            records in records(),
+        ) {
+            frame_comes_back(&Frame::Overlay { msg, records });
+        }
+
+        #[test]
+        fn any_bytes_are_a_message_or_none(bytes in noise(KINDS)) {
+            is_written_as_it_came(&bytes);
+        }
+    }
 }

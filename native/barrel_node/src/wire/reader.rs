@@ -81,7 +81,11 @@ impl Reader {
     /// A length that was written before what it counts.
     pub(crate) fn len(&mut self, at_most: usize) -> Read<usize> {
         let len = usize::try_from(self.varint()?).map_err(|_| Malformed)?;
-        if len > at_most { Err(Malformed) } else { Ok(len) }
+        if len > at_most {
+            Err(Malformed)
+        } else {
+            Ok(len)
+        }
     }
 
     /// Bytes behind their length.
@@ -93,14 +97,20 @@ impl Reader {
     /// Text behind its length.
     pub(crate) fn text(&mut self, at_most: usize) -> Read<String> {
         let bytes = self.blob(at_most)?;
-        std::str::from_utf8(&bytes).map(str::to_owned).map_err(|_| Malformed)
+        std::str::from_utf8(&bytes)
+            .map(str::to_owned)
+            .map_err(|_| Malformed)
     }
 
     /// Items behind their count. An item has at least one byte, so a count that the
-    /// rest cannot hold is refused before any memory is set aside for it.
-    pub(crate) fn list<T>(&mut self, at_most: usize, item: impl Fn(&mut Self) -> Read<T>) -> Read<Vec<T>> {
+    /// rest cannot hold is refused; and no more memory is set aside than the rest has.
+    pub(crate) fn list<T>(
+        &mut self,
+        at_most: usize,
+        item: impl Fn(&mut Self) -> Read<T>,
+    ) -> Read<Vec<T>> {
         let count = self.len(at_most.min(self.rest.len()))?;
-        let mut items = Vec::with_capacity(count.min(1024));
+        let mut items = Vec::with_capacity(count.min(self.rest.len() / size_of::<T>().max(1)));
         for _ in 0..count {
             items.push(item(self)?);
         }
@@ -112,9 +122,18 @@ impl Reader {
         std::mem::take(&mut self.rest)
     }
 
+    /// How much is left.
+    pub(crate) fn left(&self) -> usize {
+        self.rest.len()
+    }
+
     /// Nothing may be left.
     pub(crate) fn end(&self) -> Read<()> {
-        if self.rest.is_empty() { Ok(()) } else { Err(Malformed) }
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(Malformed)
+        }
     }
 }
 
@@ -140,7 +159,10 @@ mod tests {
     fn a_count_beyond_the_bytes_is_refused_before_memory_is_taken() {
         let mut claim = Writer::default();
         claim.varint(1 << 40);
-        assert_eq!(reader(&claim.finish()).list(usize::MAX, Reader::u8), Err(Malformed));
+        assert_eq!(
+            reader(&claim.finish()).list(usize::MAX, Reader::u8),
+            Err(Malformed)
+        );
     }
 
     proptest! {

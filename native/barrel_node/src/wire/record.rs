@@ -38,9 +38,16 @@ pub(super) fn signed_bytes(body: &[u8]) -> Vec<u8> {
 pub(super) fn write(claims: &Claims) -> Vec<u8> {
     debug_assert!(!claims.name.is_empty() && claims.name.len() <= MAX_NAME);
     debug_assert!(claims.addresses.len() <= MAX_ADDRESSES);
-    debug_assert!(claims.addresses.iter().all(|address| (1..=MAX_ADDRESS).contains(&address.len())));
+    debug_assert!(
+        claims
+            .addresses
+            .iter()
+            .all(|address| (1..=MAX_ADDRESS).contains(&address.len()))
+    );
     let mut out = Writer::default();
-    out.raw(&claims.key).varint(claims.incarnation).varint(claims.seq);
+    out.raw(&claims.key)
+        .varint(claims.incarnation)
+        .varint(claims.seq);
     out.varint(claims.ttl.as_secs().clamp(1, MAX_TTL_SECONDS));
     out.u16(claims.versions.0).u16(claims.versions.1);
     out.blob(claims.name.as_bytes());
@@ -76,4 +83,111 @@ pub(super) fn read(bytes: &Bytes) -> Read<(Claims, Signature)> {
     let mut signature = [0; 64];
     signature.copy_from_slice(&bytes[signed..]);
     Ok((claims, signature))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::super::MAX_RECORD;
+    use super::super::samples::*;
+    use super::*;
+
+    fn claims() -> impl Strategy<Value = Claims> {
+        let address = vec(any::<u8>(), 1..=MAX_ADDRESS).prop_map(Bytes::from);
+        let key = any::<[u8; 32]>();
+        let numbers = (number(), number(), 1..=MAX_TTL_SECONDS, any::<(u16, u16)>());
+        let name = "[a-z]{1,8}@[a-z.]{1,80}";
+        (key, numbers, name, vec(address, 0..=MAX_ADDRESSES)).prop_map(
+            |(key, numbers, name, addresses)| {
+                let (incarnation, seq, ttl, (one, other)) = numbers;
+                Claims {
+                    key,
+                    name: name.into(),
+                    addresses,
+                    incarnation,
+                    seq,
+                    ttl: Duration::from_secs(ttl),
+                    versions: (one.min(other), one.max(other)),
+                }
+            },
+        )
+    }
+
+    fn signed(claims: &Claims) -> Bytes {
+        let mut bytes = write(claims);
+        bytes.extend_from_slice(&[9; 64]);
+        bytes.into()
+    }
+
+    fn largest() -> Claims {
+        Claims {
+            key: [0xff; 32],
+            name: "n".repeat(MAX_NAME).into(),
+            addresses: vec![Bytes::from(vec![b'h'; MAX_ADDRESS]); MAX_ADDRESSES],
+            incarnation: u64::MAX,
+            seq: u64::MAX,
+            ttl: Duration::from_secs(MAX_TTL_SECONDS),
+            versions: (u16::MAX, u16::MAX),
+        }
+    }
+
+    #[test]
+    fn the_largest_record_is_within_the_limit() {
+        assert!(signed(&largest()).len() <= MAX_RECORD);
+        assert_eq!(read(&signed(&largest())), Ok((largest(), [9; 64])));
+    }
+
+    #[test]
+    fn what_no_node_says_of_itself_is_refused() {
+        let nameless = Claims {
+            name: "".into(),
+            ..largest()
+        };
+        let backwards = Claims {
+            versions: (2, 1),
+            ..largest()
+        };
+        let nowhere = Claims {
+            addresses: vec![Bytes::new()],
+            ..largest()
+        };
+        for bad in [nameless, backwards, nowhere] {
+            let mut out = Writer::default();
+            out.raw(&bad.key)
+                .varint(1)
+                .varint(1)
+                .varint(1)
+                .u16(bad.versions.0)
+                .u16(bad.versions.1);
+            out.blob(bad.name.as_bytes())
+                .list(&bad.addresses, |out, address| {
+                    out.blob(address);
+                });
+            out.raw(&[9; 64]);
+            assert_eq!(read(&out.finish()), Err(Malformed), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_signed_begins_with_the_label() {
+        assert_eq!(signed_bytes(b"body"), b"barrel_p2p node record 1\0body");
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_comes_back(claims in claims()) {
+            let bytes = signed(&claims);
+            prop_assert!(bytes.len() <= MAX_RECORD);
+            comes_back_whole(&(claims, [9; 64]), &bytes, |bytes| read(&bytes));
+        }
+
+        #[test]
+        fn any_bytes_are_a_record_or_none(bytes in vec(any::<u8>(), 0..400)) {
+            if let Ok((claims, signature)) = read(&bytes.clone().into()) {
+                prop_assert_eq!([&write(&claims)[..], &signature].concat(), bytes);
+            }
+        }
+    }
 }

@@ -56,7 +56,12 @@ pub(crate) fn decode_piece(topic: Topic, bytes: Bytes) -> Read<Piece> {
 pub(super) fn write_piece(out: &mut Writer, piece: &Piece) {
     match piece {
         Piece::Log(delta) => write(out, delta),
-        Piece::Map(MapDelta { delta, births, unknown, collected }) => {
+        Piece::Map(MapDelta {
+            delta,
+            births,
+            unknown,
+            collected,
+        }) => {
             write(out, delta);
             out.list(births, |out, (seq, birth)| {
                 out.varint(*seq);
@@ -75,16 +80,30 @@ pub(super) fn read_piece(topic: Topic, from: &mut Reader) -> Read<Piece> {
     if !topic.is_map() {
         return Ok(Piece::Log(delta));
     }
-    let births = from.list(MAX_ITEMS, |from| Ok((from.varint()?, read_some_birth(from)?)))?;
+    let births = from.list(MAX_ITEMS, |from| {
+        Ok((from.varint()?, read_some_birth(from)?))
+    })?;
     let unknown = from.list(MAX_ITEMS, |from| Ok((from.varint()?, from.varint()?)))?;
-    let collected = Collected { upto: from.varint()?, epoch: from.varint()? };
-    let delta = MapDelta { delta, births, unknown, collected };
+    let collected = Collected {
+        upto: from.varint()?,
+        epoch: from.varint()?,
+    };
+    let delta = MapDelta {
+        delta,
+        births,
+        unknown,
+        collected,
+    };
     delta.validate().map_err(|_| Malformed)?;
     Ok(Piece::Map(delta))
 }
 
 fn write(out: &mut Writer, delta: &Delta) {
-    out.raw(&delta.origin.0).varint(delta.inc).varint(delta.from).varint(delta.to - delta.from).varint(delta.as_of);
+    out.raw(&delta.origin.0)
+        .varint(delta.inc)
+        .varint(delta.from)
+        .varint(delta.to - delta.from)
+        .varint(delta.as_of);
     out.varint(delta.adds.len() as u64);
     let mut before = 0;
     for add in &delta.adds {
@@ -107,7 +126,10 @@ fn write(out: &mut Writer, delta: &Delta) {
 }
 
 fn write_live_set(out: &mut Writer, set: &LiveSet) {
-    out.varint(set.above).varint(set.until - set.above).varint(set.complete).bool(set.whole);
+    out.varint(set.above)
+        .varint(set.until - set.above)
+        .varint(set.complete)
+        .bool(set.whole);
     out.varint(set.live.len() as u64);
     let mut before = set.above;
     for dot in &set.live {
@@ -131,12 +153,23 @@ fn read(from: &mut Reader) -> Read<Delta> {
     }
     let removes = match from.u8()? {
         0 => Removes::List(from.list(MAX_ITEMS, |from| {
-            Ok(Removal { by: from.varint()?, seq: from.varint()? })
+            Ok(Removal {
+                by: from.varint()?,
+                seq: from.varint()?,
+            })
         })?),
         1 => Removes::LiveSet(read_live_set(from)?),
         _ => return Err(Malformed),
     };
-    let delta = Delta { origin, inc, from: first, to, as_of, adds, removes };
+    let delta = Delta {
+        origin,
+        inc,
+        from: first,
+        to,
+        as_of,
+        adds,
+        removes,
+    };
     delta.validate().map_err(|_| Malformed)?;
     Ok(delta)
 }
@@ -146,7 +179,12 @@ fn read_add(seq: u64, from: &mut Reader) -> Read<Add> {
     let writer = if from.bool()? { Some(id(from)?) } else { None };
     let key = from.blob(MAX_CHUNK)?;
     let value = from.blob(MAX_CHUNK)?;
-    Ok(Add { seq, hlc, writer, pair: Pair::new(&key, &value) })
+    Ok(Add {
+        seq,
+        hlc,
+        writer,
+        pair: Pair::new(&key, &value),
+    })
 }
 
 fn read_live_set(from: &mut Reader) -> Read<LiveSet> {
@@ -161,10 +199,144 @@ fn read_live_set(from: &mut Reader) -> Read<LiveSet> {
         before = after(before, from)?;
         live.push(before);
     }
-    Ok(LiveSet { above, until, complete, live, whole })
+    Ok(LiveSet {
+        above,
+        until,
+        complete,
+        live,
+        whole,
+    })
 }
 
 /// A number that was written as its distance from another.
 fn after(before: u64, from: &mut Reader) -> Read<u64> {
     before.checked_add(from.varint()?).ok_or(Malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::samples::*;
+    use super::super::{Frame, MAX_FRAME, encode};
+    use super::*;
+    use crate::sync::SyncMessage;
+
+    const MAP: Topic = Topic(Topic::RESERVED);
+
+    /// As written, whatever the rules say of it.
+    fn raw(delta: &Delta) -> Bytes {
+        let mut out = Writer::default();
+        write(&mut out, delta);
+        out.finish()
+    }
+
+    fn plain() -> Delta {
+        let origin = barrel_ormap::OriginKey([1; 16]);
+        let pair = Pair::new(b"key", b"value");
+        let add = Add {
+            seq: 2,
+            hlc: Hlc::from_u64(9),
+            writer: None,
+            pair,
+        };
+        let removes = Removes::List(vec![Removal { by: 3, seq: 1 }]);
+        Delta {
+            origin,
+            inc: 1,
+            from: 0,
+            to: 3,
+            as_of: 3,
+            adds: vec![add],
+            removes,
+        }
+    }
+
+    #[test]
+    fn a_piece_that_breaks_the_rules_of_its_store_is_refused() {
+        assert_eq!(
+            decode_piece(Topic::REGISTRY, raw(&plain())),
+            Ok(Piece::Log(plain()))
+        );
+        let no_end = Delta {
+            to: (1 << 62) + 1,
+            as_of: (1 << 62) + 1,
+            ..plain()
+        };
+        let outside = Delta { from: 2, ..plain() };
+        let unheard = Delta {
+            as_of: 2,
+            ..plain()
+        };
+        for bad in [no_end, outside, unheard] {
+            assert_eq!(
+                decode_piece(Topic::REGISTRY, raw(&bad)),
+                Err(Malformed),
+                "{bad:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn numbers_do_not_run_over() {
+        let mut out = Writer::default();
+        out.raw(&[1; 16]).varint(1).varint(u64::MAX).varint(1);
+        assert_eq!(decode_piece(Topic::REGISTRY, out.finish()), Err(Malformed));
+    }
+
+    #[test]
+    fn a_piece_over_the_limit_is_refused() {
+        let long = vec![0; MAX_CHUNK + 1];
+        assert_eq!(
+            decode_piece(Topic::REGISTRY, Bytes::from(long.clone())),
+            Err(Malformed)
+        );
+        let chunk = [&[69, 2], &long[..]].concat();
+        assert_eq!(super::super::decode(chunk.into()), Err(Malformed));
+    }
+
+    #[test]
+    fn a_piece_of_a_log_is_none_of_a_map() {
+        let bytes = encode_piece(&Piece::Log(plain()));
+        assert_eq!(decode_piece(MAP, bytes), Err(Malformed));
+    }
+
+    proptest! {
+        #[test]
+        fn a_piece_of_a_log_comes_back(delta in delta()) {
+            let piece = Piece::Log(delta);
+            let bytes = encode_piece(&piece);
+            prop_assert!(bytes.len() <= piece.delta().encoded_len());
+            comes_back_whole(&piece, &bytes, |bytes| decode_piece(Topic::REGISTRY, bytes));
+        }
+
+        #[test]
+        fn a_piece_of_a_map_comes_back(delta in map_delta()) {
+            prop_assert_eq!(delta.validate(), Ok(()));
+            let limit = delta.encoded_len();
+            let piece = Piece::Map(delta);
+            let bytes = encode_piece(&piece);
+            prop_assert!(bytes.len() <= limit);
+            comes_back_whole(&piece, &bytes, |bytes| decode_piece(MAP, bytes));
+        }
+
+        #[test]
+        fn a_chunk_comes_back(log in delta(), map in map_delta()) {
+            let pieces = [(Topic::DIRECTORY, Piece::Log(log)), (MAP, Piece::Map(map))];
+            for (topic, piece) in pieces {
+                let frame = Frame::Sync(SyncMessage::Chunk { topic, piece });
+                prop_assert!(encode(&frame).len() <= MAX_FRAME / 8);
+                frame_comes_back(&frame);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_a_piece_or_none(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            for topic in [Topic::REGISTRY, MAP] {
+                if let Ok(piece) = decode_piece(topic, Bytes::copy_from_slice(&bytes)) {
+                    prop_assert_eq!(&encode_piece(&piece)[..], &bytes[..]);
+                }
+            }
+        }
+    }
 }
