@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup toolchain build lint test prove bench fuzz demo conformance otp27 otp29 package clean
+.PHONY: help setup toolchain build lint test prove sim bench fuzz demo conformance otp27 otp29 package clean
 
 help: ## this list
 	@grep -E '^[a-z0-9]+:.*##' Makefile | sed 's/:.*## /|/' | awk -F'|' '{ printf "  make %-11s %s\n", $$1, $$2 }'
@@ -23,6 +23,9 @@ test: setup toolchain ## everything: setup, toolchain, lint, cargo, eunit, ct
 
 prove: setup toolchain build ## the long runs: order, races, restarts, growth, fuzzing
 	@bash tools/prove.sh
+
+sim: toolchain ## the gossip core at 10,000 nodes: the acceptance table, ten minutes
+	@bash tools/sim.sh --table
 
 bench: setup toolchain build ## 12 minutes of measurements beside inet_tcp, inet_tls and bare QUIC
 	@bash bench/run.sh

@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # The long runs: every suite of ct/ that takes its number of rounds from prove.erl,
-# with all rounds, a thousand forged ICMP messages, then `make fuzz'. Goes on after a failure,
+# with all rounds, a thousand forged ICMP messages, the schedules of the gossip core, then `make fuzz'. Goes on after a failure,
 # prints a table, and as its last line
 #
 #   N kinds proven, N failed
 #
 #   bash tools/prove.sh              all
-#   bash tools/prove.sh order races  these suites alone
+#   bash tools/prove.sh order races  these suites alone; hints, schedules and fuzz, too
 set -u
 
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P)
@@ -50,6 +50,17 @@ hints() {
     row "hints, living peers said to be gone" 1000 $failed $((SECONDS - from))
 }
 
+# A hundred thousand random schedules of each property of the gossip core.
+schedules() {
+    local from=$SECONDS failed=0 cargo
+    echo
+    echo "==> a hundred thousand schedules of each property"
+    cargo=$(sh native/build.sh --find-cargo) || failed=1
+    [ $failed -eq 1 ] || BARREL_SCHEDULES=100000 "$cargo" test --locked --release --all-features \
+        -p barrel_hyparview -p barrel_plumtree -p barrel_ormap -p barrel_members -p barrel_node || failed=1
+    row "schedules of the gossip core" 100000 $failed $((SECONDS - from))
+}
+
 fuzz() {
     local from=$SECONDS failed=0
     echo
@@ -59,13 +70,19 @@ fuzz() {
 }
 
 if [ $# -gt 0 ]; then
-    for name in "$@"; do suite "$name"; done
+    for name in "$@"; do
+        case $name in
+            hints | schedules | fuzz) "$name" ;;
+            *) suite "$name" ;;
+        esac
+    done
 else
     for file in $(grep -l 'prove:check(' ct/*_SUITE.erl); do
         name=$(basename "$file" _SUITE.erl)
         suite "$name"
     done
     if [ "$(id -u)" -eq 0 ]; then hints; fi
+    schedules
     fuzz
 fi
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# The whole test run: lint, cargo, the C stand-in, EUnit, Common Test. Goes on
+# The whole test run: lint, cargo, the simulator, the C stand-in, EUnit, Common Test. Goes on
 # after a failure, prints a table, and as its last line
 #
 #   N passed, N failed[, N skipped]
@@ -113,8 +113,19 @@ ct() {
         "$(sum "$log" '.*Skipped ([0-9]+) \(.*')" $code $((SECONDS - from))
 }
 
+# Each row of the simulator's table counts one.
+simulator() {
+    local from=$SECONDS code log=$work/sim
+    run "$log" bash tools/sim.sh --table --reduced
+    code=$?
+    row simulator \
+        "$(sum "$log" '^([0-9]+) rows? held.*')" \
+        "$(sum "$log" '^[0-9]+ rows? held, ([0-9]+) failed.*')" 0 $code $((SECONDS - from))
+}
+
 lint
 cargo_tests
+simulator
 build "C stand-in" rebar3 as stub compile
 build "native library" rebar3 compile
 eunit
