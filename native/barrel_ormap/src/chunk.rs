@@ -17,7 +17,8 @@ const MAX_HAVE: usize = 1024;
 
 impl Slot {
     /// What an asker lacks, in chunks to be applied in this order, of `budget` bytes
-    /// together or a little more. Each call makes at least one step.
+    /// together or a little more. Each call makes at least one step. The last eighth is not
+    /// used, so that no chunk is small without need.
     pub(crate) fn answer(&self, want: &Want, budget: usize) -> Vec<Delta> {
         let mut chunks = Vec::new();
         let mut left = budget;
@@ -35,7 +36,7 @@ impl Slot {
             base = chunk.to;
             sweep = next_sweep(sweep, &chunk);
             chunks.push(chunk);
-            if left < header_len() {
+            if left <= budget / 8 {
                 return chunks;
             }
         }
@@ -46,7 +47,7 @@ impl Slot {
                 left = left.saturating_sub(chunk.encoded_len());
                 from = chunk.to;
                 chunks.push(chunk);
-                if left < header_len() {
+                if left <= budget / 8 {
                     return chunks;
                 }
             }

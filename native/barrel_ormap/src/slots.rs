@@ -51,9 +51,9 @@ impl Slots {
             Ok(at) => Some(std::mem::replace(&mut Arc::make_mut(bucket)[at], slot)),
             Err(at) => {
                 let bucket = Arc::make_mut(bucket);
-                // An eighth more, and not twice as much: parts are many and small.
+                // A little more, and not twice as much: parts are many and small.
                 if bucket.len() == bucket.capacity() {
-                    bucket.reserve_exact(1 + bucket.len() / 8);
+                    bucket.reserve_exact(1 + bucket.len() / 64);
                 }
                 bucket.insert(at, slot);
                 self.len += 1;
