@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! Measures the tree: `cargo run --release -p barrel_plumtree --example figures -- 10000 1`
-//! for ten thousand nodes and seed 1.
+//! for ten thousand nodes and seed 1, and with one of `steady`, `senders`, `settings`, `losses`,
+//! `burst` and `failures` behind these for that alone.
 //!
 //! The columns are: part of the deliveries that were; copies per receiver above one (RMR); the
 //! last delivery hop, mean and worst; milliseconds until half of the nodes and until all had
@@ -20,6 +21,16 @@ use std::time::Duration;
 use barrel_plumtree::Config;
 use network::{Latency, Loss, Network, Summary, ms};
 
+type Scenario = fn(usize, Latency, u64);
+
+const SCENARIOS: [(&str, Scenario); 5] = [
+    ("steady", steady),
+    ("senders", senders_change),
+    ("settings", settings),
+    ("losses", losses),
+    ("burst", burst),
+];
+
 fn main() {
     let mut args = env::args().skip(1);
     let size = args.next().map_or(1000, |arg| arg.parse().unwrap());
@@ -29,15 +40,19 @@ fn main() {
         "{:32} | reliability |  RMR  | hops max | t50  last worst | ihave |  grafts |  prunes | lost",
         ""
     );
-    for latency in [Latency::Unit, Latency::Wan] {
-        steady(size, latency, seed);
-        senders_change(size, latency, seed);
-        settings(size, latency, seed);
-        losses(size, latency, seed);
-        burst(size, latency, seed);
+    let only = args.next();
+    let wanted = |name| only.as_deref().is_none_or(|only| only == name);
+    for latency in [Latency::Wan, Latency::Unit] {
+        for (name, scenario) in SCENARIOS {
+            if wanted(name) {
+                scenario(size, latency, seed);
+            }
+        }
     }
     for percent in [10, 30, 50, 80, 90] {
-        failure(size, percent, seed);
+        if wanted("failures") {
+            failure(size, percent, seed);
+        }
     }
 }
 
