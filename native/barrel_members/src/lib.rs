@@ -82,8 +82,9 @@
 //! # Memory
 //!
 //! A member that is plain alive costs 48 bytes besides its card, with a key of 16 bytes,
-//! and one that is not, 32 more. The tables lie in pieces that copies of a node share, so
-//! that a simulator holds ten thousand nodes with ten thousand members each.
+//! and one that is not, 32 more; with what the pieces and the allocator waste, 70 were
+//! measured. The tables lie in pieces that copies of a node share: another copy of a node
+//! with ten thousand members costs 6 kB.
 
 #![forbid(unsafe_code)]
 

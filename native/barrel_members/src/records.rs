@@ -71,7 +71,12 @@ impl<P: Copy + Ord + Debug + Hash> Members<P> {
                 Ordering::Less => {}
             }
         }
-        let displaced = self.contest(member, &card)?;
+        let renamed = known.as_ref().is_none_or(|known| known.name != card.name);
+        let displaced = if renamed {
+            self.contest(member, &card)?
+        } else {
+            None
+        };
         if known.is_none() && displaced.is_none() && self.len() >= self.config.max_members {
             return Err(Refused::Full);
         }
@@ -143,9 +148,6 @@ impl<P: Copy + Ord + Debug + Hash> Members<P> {
         let Some(holder) = self.directory.holder(&card.name) else {
             return Ok(None);
         };
-        if holder == member {
-            return Ok(None);
-        }
         let placed = self.card(holder).is_some_and(|held| held.pinned);
         let wins = card.pinned && !placed && holder != self.me;
         let (kept, refused) = if wins {

@@ -13,6 +13,9 @@ use std::sync::Arc;
 /// costs more to copy, a smaller one more to find.
 const PIECE: usize = 64;
 
+/// By so much a piece grows.
+const STEP: usize = 8;
+
 /// The order is the caller's: each verb takes a function that says where an element
 /// stands compared with the one that is looked for.
 #[derive(Clone, Debug)]
@@ -103,8 +106,10 @@ impl<T: Clone> Sorted<T> {
             return;
         };
         let elements = Arc::make_mut(shared);
-        // One by one, because a directory grows seldom and lies in memory for long.
-        elements.reserve_exact(1);
+        // In small steps, because a directory grows seldom and lies in memory for long.
+        if elements.len() == elements.capacity() {
+            elements.reserve_exact(STEP);
+        }
         elements.insert(at, value);
         if elements.len() > PIECE {
             let upper = elements.split_off(elements.len() / 2);

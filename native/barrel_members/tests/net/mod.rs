@@ -124,7 +124,7 @@ impl Net {
         config: Config,
         seed: u64,
     ) -> Self {
-        let rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let cards: Vec<_> = (0..nodes).map(|id| card(id, 1, 1, &config)).collect();
         let mut first = Members::new(0, "n0", 1, config.clone(), seed);
         for (id, card) in (0..).zip(&cards) {
@@ -133,13 +133,13 @@ impl Net {
                 Ok(())
             );
         }
-        let peers = (0..).zip(cards).map(|(id, card)| Peer {
+        let newborn = |(id, card): (Id, Arc<Card>)| Peer {
             members: Members::with_directory(
                 id,
                 card.name.clone(),
                 1,
                 config.clone(),
-                seed.wrapping_add(u64::from(id)),
+                rng.random(),
                 first.directory(),
             ),
             up: true,
@@ -152,10 +152,11 @@ impl Net {
             shown: vec![true; nodes as usize],
             hidden: vec![false; nodes as usize],
             bumps: 0,
-        });
+        };
+        let peers: Vec<Peer> = (0..).zip(cards).map(newborn).collect();
         let mut net = Self {
             now: Duration::ZERO,
-            peers: peers.collect(),
+            peers,
             rng,
             loss: 0,
             records: true,
