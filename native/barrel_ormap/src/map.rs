@@ -195,13 +195,13 @@ pub struct LwwMap {
     bytes: usize,
     /// See [`Collected`].
     epoch: u64,
-    /// The greatest stamp of a removal that was collected.
-    collected: Hlc,
     resets: Resets,
     /// How far a log was compared that differs from a peer's. As many as there are logs.
     repaired: BTreeMap<LogName, u64>,
     view: view::View,
     departed: BTreeMap<OriginKey, Duration>,
+    /// Others have closed the log that this replica writes.
+    disowned: bool,
     /// Whether this node is the one that moves the values of the departed.
     lead: bool,
     digest: Digest,
@@ -235,11 +235,11 @@ impl LwwMap {
             entries: 0,
             bytes: 0,
             epoch: 0,
-            collected: Hlc::ZERO,
             resets: Resets::default(),
             repaired: BTreeMap::new(),
             view: view::View::default(),
             departed: BTreeMap::new(),
+            disowned: false,
             lead: false,
             digest: Digest::default(),
             touched: BTreeSet::new(),
@@ -491,7 +491,6 @@ impl LwwMap {
                 continue;
             }
             self.drop_live(&entry);
-            self.collected = self.collected.max(entry.hlc);
             self.raise_collected(name, seq);
             any = true;
         }

@@ -2,6 +2,8 @@
 
 //! Taking what others have.
 
+use std::sync::Arc;
+
 use crate::delta::{Add, LiveSet, Malformed, Removes};
 use crate::hlc::{Clock, Hlc, Now};
 use crate::key::OriginKey;
@@ -91,12 +93,18 @@ impl LwwMap {
         let mut new = false;
         for add in lost {
             let room = self.has_room([(add.pair.key(), add.pair.bytes())]);
-            // A value whose time has not come, is taken when it has.
-            if !room || add.pair.value().is_empty() || !clock.accepts(self.now.wall_ms, add.hlc) {
+            // What its time has not come for, is taken when it has.
+            let near = clock.accepts(self.now.wall_ms, add.hlc);
+            if !room || !near || add.pair.value().is_empty() {
                 continue;
             }
             let birth = delta.birth(add.seq);
-            if self.settle(Entry::new(&label, add, birth, self.now.mono)) {
+            let entry = Entry::new(&label, add, birth, self.now.mono);
+            if let Some(removal) = self.removal_of(&entry) {
+                self.append(|log, seq, _| removal.moved(log, seq));
+                continue;
+            }
+            if self.settle(entry) {
                 new = true;
                 self.stats.repaired += 1;
             }
@@ -108,6 +116,15 @@ impl LwwMap {
         }
         let latest = Hlc::ZERO;
         Applied { new, latest }
+    }
+
+    /// The removal because of which the value is not live here. The peer shows the value,
+    /// so it has forgotten the removal and needs to hear of it again.
+    fn removal_of(&mut self, entry: &Entry) -> Option<Arc<Entry>> {
+        let current = self.current.get(entry.key()).map(|current| &current.0);
+        let removal = current.filter(|current| current.is_removal() && current.beats(entry))?;
+        let removal = Arc::clone(removal);
+        self.has_room_for_log(self.me).then_some(removal)
     }
 
     fn on_claim(
@@ -206,6 +223,9 @@ impl LwwMap {
                 continue;
             }
             any = true;
+            if let Some(birth) = entry.moved_from() {
+                self.resets.came_from(peer, birth.log);
+            }
             if near {
                 latest = latest.max(add.hlc);
                 self.settle(entry);
@@ -222,8 +242,8 @@ impl LwwMap {
         latest
     }
 
-    /// Whether a value that has moved is known to be dead: we have applied its birth, do
-    /// not hold it, and have forgotten removals that were late enough to concern it.
+    /// Whether a value that has moved is known to be dead: we have applied its birth, and
+    /// do not hold it.
     fn is_dead(&self, entry: &Entry) -> bool {
         let Some(birth) = entry.moved_from() else {
             return false;
@@ -234,6 +254,6 @@ impl LwwMap {
                 .parked
                 .values()
                 .any(|other| other.key() == entry.key() && other.is_twin(entry));
-        self.knows(birth) && !twin && entry.hlc <= self.collected
+        self.knows(birth) && !twin
     }
 }

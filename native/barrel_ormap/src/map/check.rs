@@ -55,8 +55,8 @@ impl LwwMap {
             entries += log.live.len();
             assert_eq!(audit, log.audit, "{name:?}");
             let hash = log.summary(key).hash(key);
-            assert!(log.hash.is_none_or(|counted| counted == hash));
-            root = root.wrapping_add(log.hash.unwrap_or(0));
+            assert_eq!(log.hash, Some(hash), "{name:?}");
+            root = root.wrapping_add(hash);
         }
         assert_eq!((entries, bytes), (self.entries, self.bytes));
         assert_eq!(

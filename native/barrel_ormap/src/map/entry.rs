@@ -20,6 +20,12 @@ pub struct LogName {
     pub inc: u64,
 }
 
+/// Before all logs.
+pub(super) const FIRST: LogName = LogName {
+    origin: OriginKey([0; 16]),
+    inc: 0,
+};
+
 /// Where a value was first written: of a value that has moved to another log since, or
 /// of the value that a removal removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,6 +149,16 @@ impl Entry {
             hlc: self.hlc,
             writer: (writer != self.log.origin).then_some(writer),
             pair: self.pair.clone(),
+        }
+    }
+
+    /// The value as it was at its birth.
+    pub(super) fn add_at_birth(&self) -> Add {
+        let (birth, writer) = (self.birth(), self.writer());
+        Add {
+            seq: birth.seq,
+            writer: (writer != birth.log.origin).then_some(writer),
+            ..self.add()
         }
     }
 

@@ -45,6 +45,12 @@ impl LwwMap {
         self.lead = lead;
     }
 
+    /// Whether others take this life for finished, because it was away for long, and will
+    /// not take what it writes: [`LwwMap::reincarnate`].
+    pub fn is_disowned(&self) -> bool {
+        self.disowned
+    }
+
     /// Goes on as another life, after [`Refused::Clash`](super::Refused::Clash) or after the
     /// node as a whole has taken a new one. What this life has written is written again,
     /// because others may take its operations for something else.
@@ -55,7 +61,7 @@ impl LwwMap {
         }
         let old = self.me;
         self.me.inc = inc;
-        (self.seq, self.published) = (0, 0);
+        (self.seq, self.published, self.disowned) = (0, 0, false);
         let live = self.logs.get(&old).map(|log| log.live.values().cloned());
         let live: Vec<Arc<Entry>> = live.into_iter().flatten().collect();
         for entry in live {

@@ -66,8 +66,6 @@ pub enum Record {
     Map {
         /// See [`Collected`](super::Collected::epoch).
         epoch: u64,
-        /// The greatest stamp of a collected removal.
-        collected: Hlc,
     },
 }
 
@@ -167,10 +165,7 @@ impl LwwMap {
                 }
             }
             RecordId::Floor(origin) => Record::Floor(*self.floors.get(&origin)?),
-            RecordId::Map => Record::Map {
-                epoch: self.epoch,
-                collected: self.collected,
-            },
+            RecordId::Map => Record::Map { epoch: self.epoch },
         })
     }
 
@@ -195,9 +190,7 @@ impl LwwMap {
             (RecordId::Floor(origin), Record::Floor(inc)) => {
                 self.floors.insert(origin, inc);
             }
-            (RecordId::Map, Record::Map { epoch, collected }) => {
-                (self.epoch, self.collected) = (epoch, collected);
-            }
+            (RecordId::Map, Record::Map { epoch }) => self.epoch = epoch,
             _ => return Err(Corrupt::Record(id)),
         }
         Ok(())

@@ -22,7 +22,7 @@ use crate::ranges::RangeSet;
 
 use super::apply::{Applied, Refused};
 use super::delta::MapDelta;
-use super::entry::{Entry, LogName};
+use super::entry::{Entry, FIRST, LogName};
 use super::log::MAX_RANGES;
 use super::record::RecordId;
 use super::{LwwMap, PER_TURN};
@@ -108,7 +108,9 @@ impl LwwMap {
 
     fn begin_reset(&mut self, peer: OriginKey, epoch: u64) {
         let logs = self.logs.values().filter(|log| log.has_values());
-        let left: BTreeMap<_, _> = logs.map(|log| (*log.name, 0)).collect();
+        let mut left: BTreeMap<_, _> = logs.map(|log| (*log.name, 0)).collect();
+        // The peer may know the value under its first dot only.
+        left.extend(self.moved.keys().map(|(birth, ..)| (*birth, 0)));
         if !left.is_empty() {
             self.stats.resets += 1;
         }
@@ -130,7 +132,6 @@ impl LwwMap {
         for entry in &dead {
             self.drop_live(entry);
             if entry.is_removal() {
-                self.collected = self.collected.max(entry.hlc);
                 self.raise_collected(*entry.log, entry.seq);
             }
         }
@@ -155,11 +156,7 @@ impl LwwMap {
         let live = log.into_iter().flat_map(|live| live.range(span.clone()));
         let here = live.filter(|(seq, _)| dead(**seq));
         let here = here.map(|(_, entry)| entry);
-        let least = LogName {
-            origin: OriginKey([0; 16]),
-            inc: 0,
-        };
-        let moved = self.moved.range((name, 0, least, 0)..);
+        let moved = self.moved.range((name, 0, FIRST, 0)..);
         let moved = moved.take_while(|((log, ..), _)| *log == name);
         let moved = moved
             .filter(|((_, seq, ..), _)| dead(*seq))

@@ -51,8 +51,6 @@ impl LwwMap {
             if self.is(super::Mutant::NoSealedLog) {
                 self.kill_older(name);
             }
-            let older: Vec<_> = self.logs_of(name.origin).collect();
-            self.touched.extend(older);
         }
         self.logs.entry(name).or_insert_with(|| Log::new(name))
     }
@@ -75,27 +73,31 @@ impl LwwMap {
 
     /// Forgets the oldest log of the writer that has nothing live, if it has a younger one.
     fn close_one_of(&mut self, origin: OriginKey) {
-        let newest = self.logs_of(origin).last();
-        let mut logs = self.logs_of(origin);
-        let empty = logs.find(|name| {
-            Some(*name) != newest && *name != self.me && self.logs[name].live.is_empty()
-        });
-        drop(logs);
-        if let Some(name) = empty {
-            self.close(name);
-        }
+        let logs: Vec<_> = self.logs_of(origin).collect();
+        let _ = logs.into_iter().any(|name| self.close_if_empty(name));
     }
 
     /// Forgets the logs of departed writers that have nothing live.
     fn close_departed(&mut self) {
-        let logs = self.logs.values();
-        let empty = logs.filter(|log| {
-            log.live.is_empty()
-                && *log.name != self.me
-                && self.departed.contains_key(&log.name.origin)
-        });
-        let names: Vec<_> = empty.map(|log| *log.name).collect();
-        names.into_iter().for_each(|name| self.close(name));
+        let departed: Vec<_> = self.departed.keys().copied().collect();
+        for origin in departed {
+            let logs: Vec<_> = self.logs_of(origin).collect();
+            for name in logs {
+                self.close_if_empty(name);
+            }
+        }
+    }
+
+    /// Forgets a log to which nothing will be added, if nothing of it is live.
+    pub(super) fn close_if_empty(&mut self, name: LogName) -> bool {
+        let newest = self.logs_of(name.origin).last() == Some(name);
+        let sealed = !newest || self.departed.contains_key(&name.origin);
+        let empty = self.logs.get(&name).is_some_and(|log| log.live.is_empty());
+        let closes = sealed && empty && name != self.me;
+        if closes {
+            self.close(name);
+        }
+        closes
     }
 
     fn close(&mut self, name: LogName) {

@@ -2,9 +2,8 @@
 
 //! Comparing two replicas, and answering what one lacks.
 //!
-//! A round begins with the roots, as in [`digest`](crate::digest). A log that has nothing
-//! live and a younger one beside it is not part of the root: it is sent to whoever asks,
-//! but nobody needs to.
+//! A round begins with the roots, as in [`digest`](crate::digest). When a replica has
+//! forgotten a log of which all was replaced, the others do so when they hear of it.
 //!
 //! The audit of a log depends on more than the log, because operations of others replace
 //! its values. So it is compared only with a peer that has applied exactly the same, in
@@ -15,14 +14,14 @@
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
-use crate::delta::{Delta, LiveSet, MAX_CHUNK, MAX_SEQ, Removes, distance_len};
+use crate::delta::{Add, Delta, LiveSet, MAX_CHUNK, MAX_SEQ, Removes, distance_len};
 use crate::digest::{Summary, Sweep, Want};
 use crate::key::OriginKey;
 use crate::ranges::{Coverage, RangeSet};
 
 use super::LwwMap;
 use super::delta::{Collected, MapDelta, overhead, per_birth, per_range};
-use super::entry::LogName;
+use super::entry::{Birth, FIRST, LogName};
 use super::log::{Log, MAX_RANGES};
 
 /// In a summary, the base of all lives of a writer up to this one that are not listed:
@@ -61,7 +60,7 @@ impl LwwMap {
 
     /// What this replica lacks, given summaries of a peer, and what it has to ask that peer
     /// for a reset. Whole buckets have to be given together.
-    pub fn wants(&self, from: OriginKey, summaries: &[Summary]) -> Vec<Want> {
+    pub fn wants(&mut self, from: OriginKey, summaries: &[Summary]) -> Vec<Want> {
         let unconfirmed = self.unconfirmed(from).into_iter();
         let mut wants: Vec<Want> = unconfirmed
             .map(|(name, above)| Self::question(name, above))
@@ -72,18 +71,23 @@ impl LwwMap {
                 inc: theirs.inc,
             };
             if theirs.base == CLOSED {
+                self.disowned |= name.origin == self.me.origin && name.inc >= self.me.inc;
                 let listed = |log: &LogName| {
                     let same = |s: &Summary| (s.origin, s.inc) == (log.origin, log.inc);
                     summaries.iter().any(|s| s.base != CLOSED && same(s))
                 };
                 let older = self.logs_of(name.origin).filter(|log| *log <= name);
-                let finished = older.filter(|log| !self.logs[log].live.is_empty() && !listed(log));
-                let questions: Vec<_> = finished.map(|log| Self::question(log, 0)).collect();
-                wants.extend(questions);
+                let finished: Vec<_> = older.filter(|log| !listed(log)).collect();
+                for log in finished {
+                    if !self.close_if_empty(log) {
+                        wants.push(Self::question(log, 0));
+                    }
+                }
             } else if !self.is_closed(name) {
                 wants.extend(self.want(name, theirs));
             }
         }
+        self.finish();
         wants
     }
 
@@ -110,7 +114,7 @@ impl LwwMap {
         let buckets = self.digest.different(buckets);
         let ours = buckets.flat_map(|bucket| self.logs.range(span(bucket)));
         let mut unlisted = ours.filter(|(name, _)| !listed.contains(&(name.origin, name.inc)));
-        if unlisted.any(|(_, log)| log.hash.is_some()) {
+        if unlisted.next().is_some() {
             return Vec::new();
         }
         self.stats.audit_mismatches += different.len() as u64;
@@ -196,10 +200,7 @@ impl LwwMap {
         let log = self.logs.get(&name)?;
         let (mut adds, mut births) = (Vec::new(), Vec::new());
         let (mut to, mut bytes) = (until, overhead());
-        let until = until.max(from);
-        for (&seq, entry) in log.live.range(from + 1..until + 1) {
-            let add = entry.add();
-            let birth = entry.born();
+        for (seq, add, birth) in self.live_in(log, from, until) {
             bytes += add.encoded_len() + birth.map_or(0, |_| per_birth());
             if bytes > size && !adds.is_empty() {
                 to = seq - 1;
@@ -212,6 +213,40 @@ impl LwwMap {
         Some(self.wrap(log, (from, to), adds, births, removes))
     }
 
+    /// The live entries of `(from, until]`. A value that has moved to another log is among
+    /// them as it was at its birth: who takes the operation for applied must have the
+    /// value, or he would take its copy for dead.
+    fn live_in<'a>(
+        &'a self,
+        log: &'a Log,
+        from: u64,
+        until: u64,
+    ) -> impl Iterator<Item = (u64, Add, Option<Birth>)> + 'a {
+        let end = until.max(from) + 1;
+        let mut here = log.live.range(from + 1..end).peekable();
+        let moved = (*log.name, from + 1, FIRST, 0)..(*log.name, end, FIRST, 0);
+        let mut moved = self.moved.range(moved).peekable();
+        std::iter::from_fn(move || {
+            let seq = moved.peek().map(|((_, seq, ..), _)| *seq);
+            match here.peek() {
+                Some((live, _)) if seq.is_none_or(|seq| **live <= seq) => {
+                    // A copy of what is still here says nothing new.
+                    moved.next_if(|((_, seq, ..), _)| seq == *live);
+                    let (seq, entry) = here.next()?;
+                    Some((*seq, entry.add(), entry.born()))
+                }
+                _ => {
+                    let (_, entry) = moved.next()?;
+                    while moved
+                        .next_if(|((_, next, ..), _)| Some(*next) == seq)
+                        .is_some()
+                    {}
+                    Some((seq?, entry.add_at_birth(), None))
+                }
+            }
+        })
+    }
+
     /// What is live above an operation: here, or born here and moved.
     fn statement(&self, name: LogName, above: u64, size: usize) -> MapDelta {
         let empty = Log::new(name);
@@ -222,13 +257,9 @@ impl LwwMap {
             None => 0,
         };
         let above = above.min(complete);
-        let least = LogName {
-            origin: OriginKey([0; 16]),
-            inc: 0,
-        };
         let moved = self
             .moved
-            .range((name, above + 1, least, 0)..(name, complete + 1, least, 0));
+            .range((name, above + 1, FIRST, 0)..(name, complete + 1, FIRST, 0));
         let mut live: Vec<u64> = moved.map(|((_, seq, ..), _)| *seq).collect();
         live.extend(
             log.iter()
@@ -286,8 +317,8 @@ impl LwwMap {
         &self,
         log: &Log,
         (from, to): (u64, u64),
-        adds: Vec<crate::delta::Add>,
-        births: Vec<(u64, super::Birth)>,
+        adds: Vec<Add>,
+        births: Vec<(u64, Birth)>,
         removes: Removes,
     ) -> MapDelta {
         let delta = Delta {
@@ -339,19 +370,16 @@ impl LwwMap {
     pub(super) fn refresh_digest(&mut self) {
         let key = self.config.audit_key;
         for name in std::mem::take(&mut self.touched) {
-            let newest = self.logs_of(name.origin).last() == Some(name);
             let Some(log) = self.logs.get_mut(&name) else {
                 continue;
             };
-            let counts = newest || !log.live.is_empty();
-            let hash = counts.then(|| log.summary(&key).hash(&key));
-            let before = std::mem::replace(&mut log.hash, hash);
+            let hash = log.summary(&key).hash(&key);
+            let before = log.hash.replace(hash);
             let bucket = name.origin.bucket();
             before
                 .into_iter()
                 .for_each(|hash| self.digest.take(bucket, hash));
-            hash.into_iter()
-                .for_each(|hash| self.digest.add(bucket, hash));
+            self.digest.add(bucket, hash);
         }
     }
 }

@@ -57,7 +57,7 @@ pub(crate) enum Step {
 pub(crate) struct Write {
     pub(crate) node: usize,
     pub(crate) key: Vec<u8>,
-    pub(crate) stamp: (Hlc, OriginKey),
+    pub(crate) stamp: Stamp,
     pub(crate) value: Vec<u8>,
     pub(crate) durable: bool,
     /// The node has restarted without it.
@@ -65,7 +65,7 @@ pub(crate) struct Write {
     /// It is certain that somebody has it, or something later.
     pub(crate) counts: bool,
     /// Of a removal: the stamp that it removed.
-    pub(crate) removed: Option<(Hlc, OriginKey)>,
+    pub(crate) removed: Option<Stamp>,
 }
 
 #[derive(Clone)]
@@ -77,6 +77,9 @@ pub(crate) struct Node {
     skew: i64,
     side: bool,
 }
+
+/// When and by whom.
+type Stamp = (Hlc, OriginKey);
 
 pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Node>,
@@ -106,7 +109,7 @@ pub(crate) fn values(map: &LwwMap) -> BTreeMap<(LogName, u64), (Vec<u8>, Vec<u8>
 }
 
 /// Live entries of a key by stamp; removals have an empty value.
-fn stamps(map: &LwwMap) -> Vec<(Vec<u8>, (Hlc, OriginKey), Vec<u8>)> {
+fn stamps(map: &LwwMap) -> Vec<(Vec<u8>, Stamp, Vec<u8>)> {
     let entries = map.snapshot().filter_map(|record| match record {
         (
             RecordId::Entry(log, _),
@@ -237,7 +240,7 @@ impl Cluster {
         }
     }
 
-    fn wrote(&mut self, node: usize, key: u8, value: Vec<u8>, removed: Option<(Hlc, OriginKey)>) {
+    fn wrote(&mut self, node: usize, key: u8, value: Vec<u8>, removed: Option<Stamp>) {
         self.writes.push(Write {
             node,
             key: vec![key],
@@ -311,6 +314,7 @@ impl Cluster {
                     }
                     answers -= 1;
                     self.apply(to, from, delta);
+                    self.publish(to);
                 }
             }
         }

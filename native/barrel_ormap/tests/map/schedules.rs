@@ -70,7 +70,7 @@ fn long() -> impl Strategy<Value = Vec<Step>> {
         1 => (node(), node(), 0..6usize).prop_map(|(to, from, n)| Step::Pull(to, from, n)),
         1 => (node(), node()).prop_map(|(node, other)| Step::Depart(node, other)),
         1 => node().prop_map(Step::Flush),
-        1 => node().prop_map(|node| Step::Restart(node)),
+        1 => node().prop_map(Step::Restart),
     ];
     prop::collection::vec(step, 1..100)
 }
