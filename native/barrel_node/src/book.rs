@@ -13,7 +13,7 @@ use crate::record::Record;
 
 /// Records beyond those in use that are kept before the book is cleared out: the ids of
 /// a few shuffles.
-const SLACK: usize = 64;
+pub(crate) const SLACK: usize = 64;
 
 /// Records by node.
 #[derive(Clone, Debug, Default)]

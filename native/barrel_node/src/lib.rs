@@ -54,7 +54,11 @@ mod contacts;
 mod deliver;
 mod event;
 mod frames;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod group;
+mod held;
 mod inputs;
 mod keys;
 mod links;
@@ -73,6 +77,7 @@ mod wire;
 pub use barrel_hyparview::{Link, LinkDown};
 pub use barrel_ormap::{Now, Pair};
 pub use config::Config;
+pub use held::Held;
 pub use event::{CloseReason, Contact, Event, Misdeed, Output, Table, Write};
 pub use maps::CorruptMap;
 pub use keys::{Keys, PublicKey, Signature, Standing};

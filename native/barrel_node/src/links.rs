@@ -18,10 +18,14 @@ use crate::{Link, NodeId};
 /// At most this many links are dialled at once; beyond it a dial fails at once, and the
 /// protocol that wanted it takes its next candidate. Far above what one node's protocols
 /// ask for together (a handful each).
-const MAX_DIALS: usize = 64;
+pub(crate) const MAX_DIALS: usize = 64;
 
 /// At most this many frames wait for one dial: a visit begins with one or two.
 const MAX_WAITING: usize = 32;
+
+/// And at most so many bytes, but always one frame: an answer to a shuffle with the
+/// records of a whole address book. Whom we dial may be what a peer has made up.
+pub(crate) const MAX_WAITING_BYTES: usize = 64 << 10;
 
 /// All links of a node.
 #[derive(Clone, Debug, Default)]
@@ -80,7 +84,9 @@ impl Links {
             };
         }
         if let Some(waiting) = self.dials.get_mut(&to) {
-            if waiting.len() >= MAX_WAITING {
+            let bytes: usize = waiting.iter().map(|(_, frame)| frame.len()).sum();
+            let fits = waiting.is_empty() || bytes + frame.len() <= MAX_WAITING_BYTES;
+            if waiting.len() >= MAX_WAITING || !fits {
                 return Sent::Dropped(None);
             }
             waiting.push((class, frame));
@@ -231,6 +237,11 @@ impl Links {
     /// When [`Links::unneeded`] has something to say next.
     pub(crate) fn unneeded_at(&self, linger: Duration) -> Option<Duration> {
         self.up.values().filter(|up| up.is_visit()).map(|up| up.last_use + linger).min()
+    }
+
+    /// Bytes that wait for dials.
+    pub(crate) fn waiting(&self) -> usize {
+        self.dials.values().flatten().map(|(_, frame)| frame.len()).sum()
     }
 
     /// Bytes that wait on all links.

@@ -28,6 +28,9 @@ pub enum Class {
 /// the largest broadcasts (1 MiB each). Guesses, all of them.
 const LIMITS: [usize; 3] = [256 << 10, 1 << 20, 4 << 20];
 
+/// What a link that nobody reads holds at most.
+pub(crate) const QUEUE_BYTES: usize = LIMITS[0] + LIMITS[1] + LIMITS[2];
+
 /// A frame costs this much besides its bytes, so that a million empty ones are not free.
 const FRAME_OVERHEAD: usize = 48;
 

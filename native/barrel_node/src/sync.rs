@@ -46,7 +46,10 @@ pub(crate) const MAX_WANT_RANGES: usize = 2000;
 
 /// Wants that one peer may have open here. Ten messages' worth: all logs of a large
 /// cluster. What is more is not served; the peer asks again.
-const MAX_SERVED: usize = 16 * MAX_WANTS;
+pub(crate) const MAX_SERVED: usize = 16 * MAX_WANTS;
+
+/// Ranges that these wants may have together, for the same reason.
+pub(crate) const MAX_SERVED_RANGES: usize = 16 * MAX_WANT_RANGES;
 
 /// A round that takes longer than this without a word from the other side is over: it
 /// was dropped somewhere. Longer than any round trip; a guess.
@@ -175,11 +178,18 @@ impl Rounds {
     /// A peer asks; what it asked before about the same logs is answered by the newer.
     pub(crate) fn serve(&mut self, peer: NodeId, topic: Topic, wants: Vec<Want>) {
         let open = self.served.entry(peer).or_default();
+        let mut ranges = ranges_of(open);
         for want in wants {
-            let known = open.contains_key(&(topic, want.origin));
-            if known || open.len() < MAX_SERVED {
-                open.insert((topic, want.origin), want);
+            let key = (topic, want.origin);
+            let (known, replaced) = open.get(&key).map_or((0, 0), |old| (1, old.have.len()));
+            let after = ranges - replaced + want.have.len();
+            if open.len() - known < MAX_SERVED && after <= MAX_SERVED_RANGES {
+                ranges = after;
+                open.insert(key, want);
             }
+        }
+        if open.is_empty() {
+            self.served.remove(&peer);
         }
     }
 
@@ -205,10 +215,24 @@ impl Rounds {
         self.served.contains_key(&peer)
     }
 
+    /// Logs that others ask for.
+    pub(crate) fn served_wants(&self) -> usize {
+        self.served.values().map(BTreeMap::len).sum()
+    }
+
+    /// Ranges in what they ask.
+    pub(crate) fn served_ranges(&self) -> usize {
+        self.served.values().map(ranges_of).sum()
+    }
+
     /// Rounds under way.
     pub(crate) fn len(&self) -> usize {
         self.asked.len()
     }
+}
+
+fn ranges_of(open: &BTreeMap<(Topic, NodeId), Want>) -> usize {
+    open.values().map(|want| want.have.len()).sum()
 }
 
 /// Wants in messages of a bounded size.

@@ -48,6 +48,7 @@ use reader::{Malformed, Read, Reader};
 use writer::Writer;
 
 pub(crate) use kept::{decode_kept, encode_kept};
+pub(crate) use overlay::MAX_RECORDS;
 pub(crate) use members::{decode_claim, encode_claim};
 pub(crate) use store::{decode_piece, encode_piece};
 

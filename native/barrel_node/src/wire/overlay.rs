@@ -35,7 +35,7 @@ use crate::NodeId;
 pub(super) const KINDS: std::ops::RangeInclusive<u8> = 16..=28;
 
 /// Every node a message can name: a list, and two beside it.
-const MAX_RECORDS: usize = MAX_PEERS + 2;
+pub(crate) const MAX_RECORDS: usize = MAX_PEERS + 2;
 
 pub(super) fn write(out: &mut Writer, msg: &Message<NodeId>, records: &[Bytes]) {
     match msg {
