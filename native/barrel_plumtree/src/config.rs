@@ -20,10 +20,10 @@ pub struct Config {
     pub optimize_at: Option<u16>,
     /// Not of the paper: a neighbour that announced a message so many round trips before
     /// it came replaces the one that brought it, if that is
-    /// [`t1_min`](Self::t1_min) at least. Repairs make a tree longer, with time several times as long,
-    /// and nothing else makes it short again. Eight round trips are more
-    /// than a healthy tree of ten thousand nodes takes, so there it changes nothing; measured,
-    /// less than six would.
+    /// [`t1_min`](Self::t1_min) at least. Repairs make a tree longer, in time several
+    /// times as long, and nothing else makes it short again. Measured with ten thousand
+    /// nodes and many senders: eight round trips leave a healthy tree as it is, but for one link
+    /// in ten messages; fewer than six would bend it.
     pub shorten_at: Option<u32>,
     /// The longest T1, how long an announced message is waited for before it is asked
     /// for. Also the first, until enough was seen to learn a better one, because too long costs
