@@ -202,6 +202,25 @@ impl Node {
         Ok(id)
     }
 
+    /// Knows all members that `other` knows, in the same memory. For simulations that
+    /// begin with nodes that agree; the clocks of both must be one, and this node must be
+    /// among the members.
+    pub fn agree_with(&mut self, other: &Self) {
+        let (me, incarnation) = (self.id(), self.members.incarnation());
+        if let Some(directory) = &other.stores.directory {
+            self.stores.directory = Some(directory.seen_by(me, incarnation));
+        }
+        self.members = Members::with_directory(
+            me,
+            self.identity.name.clone(),
+            incarnation,
+            self.config.members.clone(),
+            rand::Rng::next_u64(&mut self.rng),
+            other.members.directory(),
+        );
+        self.settled = true;
+    }
+
     /// This node.
     #[must_use]
     pub fn id(&self) -> NodeId {

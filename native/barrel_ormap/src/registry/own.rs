@@ -83,6 +83,29 @@ impl Registry {
         Some(entry.pair.value())
     }
 
+    /// The registry of another node that knows exactly what this one knows, in the same
+    /// memory. For simulations, which begin with nodes that agree; `me` writes its log on
+    /// where it is, if it is of this incarnation.
+    #[must_use]
+    pub fn seen_by(&self, me: OriginKey, inc: u64) -> Self {
+        let mut other = Self { me, ..self.clone() };
+        other.changes.clear();
+        other.own.clear();
+        if other.slots.slot(me).is_none_or(|slot| slot.inc < inc) {
+            other.put_slot(Slot::new(me, inc));
+        }
+        let slot = other.own_slot();
+        let (written, own) = (
+            slot.base,
+            slot.live()
+                .iter()
+                .map(|(seq, entry)| (ByKey(entry.pair.clone()), seq)),
+        );
+        other.own = own.collect();
+        other.announced = written;
+        other
+    }
+
     /// The own operations that were not handed out yet, to be broadcast: all writes of one
     /// turn together, up to 64 and up to 64 KiB at a time. What was written and removed
     /// again in between is only counted.
