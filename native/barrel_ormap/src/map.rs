@@ -308,7 +308,11 @@ impl LwwMap {
             Mode::LastWrite => (above, None),
             Mode::ObservedRemove => (old.hlc, Some(old.writer())),
         };
-        self.write(Pair::new(key, &[]), hlc, writer, Some(old.birth()));
+        let birth = Birth {
+            moves: 0,
+            ..old.birth()
+        };
+        self.write(Pair::new(key, &[]), hlc, writer, Some(birth));
         self.finish();
         true
     }

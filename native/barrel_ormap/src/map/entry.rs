@@ -34,7 +34,7 @@ pub struct Birth {
     pub log: LogName,
     /// The operation.
     pub seq: u64,
-    /// How often the value has moved. The last move counts.
+    /// How often the value, or the removal itself, has moved. The last move counts.
     pub moves: u32,
 }
 
@@ -166,7 +166,7 @@ impl Entry {
     /// over, see [`Removal`](super::Removal). Of copies of one value, the one moved last
     /// wins, and any fixed one of those that were moved at once.
     fn rank(&self) -> (Hlc, OriginKey, bool, u32, LogName, u64) {
-        let moves = self.moved_from().map_or(0, |birth| birth.moves);
+        let moves = self.born().map_or(0, |birth| birth.moves);
         let (writer, removal) = (self.writer(), self.is_removal());
         (self.hlc, writer, removal, moves, *self.log, self.seq)
     }
