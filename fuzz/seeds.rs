@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::{env, fs, io};
 
+use barrel_node::fuzzing::{self, Fire};
 use barrel_quic::frame::Outbox;
 use barrel_quic::hello::{Hello, Role, Secret};
 use barrel_quic::identity::Identity;
@@ -18,7 +19,14 @@ fn main() -> io::Result<()> {
     let dir = Path::new(&dir);
     write(dir, "hello", hellos())?;
     write(dir, "frame", frames())?;
-    write(dir, "preamble", preambles())
+    write(dir, "preamble", preambles())?;
+    let samples = fuzzing::samples();
+    write(dir, "node_message", conversations(&samples.frames))?;
+    write(dir, "node_frame", samples.frames)?;
+    write(dir, "node_record", samples.records)?;
+    write(dir, "node_piece", [samples.log_pieces, samples.map_pieces].concat())?;
+    write(dir, "node_claim", samples.claims)?;
+    write(dir, "node_kept", vec![shelf(&samples.kept)])
 }
 
 fn write(dir: &Path, target: &str, seeds: Vec<Vec<u8>>) -> io::Result<()> {
@@ -105,4 +113,26 @@ fn preambles() -> Vec<Vec<u8>> {
         tagged(b"", b""),
         vec![5, b'c', b'u', b't'],
     ]
+}
+
+/// Each frame alone, and all together, with time between and a link that is lost.
+fn conversations(frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let mut seeds: Vec<Vec<u8>> = frames
+        .iter()
+        .map(|frame| Fire::words(std::slice::from_ref(frame)))
+        .collect();
+    let all = Fire::words(frames);
+    seeds.push([&all[..], &[2, 0x20, 0, 3, 0, 1], &all].concat());
+    seeds
+}
+
+/// All records, each with the lengths of its key and its value before it.
+fn shelf(kept: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
+    let mut shelf = Vec::new();
+    for (key, value) in kept {
+        shelf.push(key.len() as u8);
+        shelf.extend((value.len() as u16).to_be_bytes());
+        shelf.extend([&key[..], value].concat());
+    }
+    shelf
 }

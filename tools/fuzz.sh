@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Runs the fuzz targets one after the other: the hello for ten minutes, packets
-# and the preamble of a stream for two minutes each. Coverage guided, on the stable
-# compiler. Exits 1 when a target found something; its input is kept.
+# Runs the fuzz targets one after the other: the hello, and a node that is told
+# anything, for ten minutes each, all other decoders for two. Coverage guided, on the
+# stable compiler. Exits 1 when a target found something; its input is kept.
 #
 #   FUZZ_SECONDS=10 bash tools/fuzz.sh           a smoke run, so long for each target
 #   FUZZ_TARGETS=frame bash tools/fuzz.sh        this target alone
@@ -15,7 +15,8 @@ set -u
 
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P)
 work=${BARREL_P2P_FUZZ_DIR:-$root/target/fuzz}
-targets=${FUZZ_TARGETS:-hello frame preamble}
+nodes="node_message node_frame node_record node_piece node_claim node_kept"
+targets=${FUZZ_TARGETS:-hello frame preamble $nodes}
 
 cargo=$(sh "$root/native/build.sh" --find-cargo) || exit 1
 PATH=$(dirname -- "$cargo"):$PATH
@@ -38,7 +39,7 @@ build() {
 seconds_of() {
     if [ -n "${FUZZ_SECONDS:-}" ]; then
         echo "$FUZZ_SECONDS"
-    elif [ "$1" = hello ]; then
+    elif [ "$1" = hello ] || [ "$1" = node_message ]; then
         echo 600
     else
         echo 120
@@ -46,11 +47,17 @@ seconds_of() {
 }
 
 # Longest input worth trying: the longest hello and its length; a packet by
-# reference and its neighbours; the longest preamble and some data.
+# reference and its neighbours; the longest preamble and some data. Between nodes: a
+# conversation of some dozen frames; frames and pieces far below their limits, as their
+# long ones are short ones repeated; the longest record; the longest claim and more.
 length_of() {
     case $1 in
         hello) echo 720 ;;
         frame) echo 20000 ;;
+        node_message) echo 8192 ;;
+        node_frame | node_piece | node_kept) echo 4096 ;;
+        node_record) echo 1500 ;;
+        node_claim) echo 64 ;;
         *) echo 300 ;;
     esac
 }
@@ -69,7 +76,7 @@ fuzz() {
         /^stat::number_of_executed_units/ { runs = $2 }
         /^stat::average_exec_per_sec/ { rate = $2 }
         /^stat::peak_rss_mb/ { rss = $2 }
-        END { printf "%-9s %12d executions %8d per s, %5d edges, %5d features, corpus %s, %d MiB, %s\n",
+        END { printf "%-12s %12d executions %8d per s, %5d edges, %5d features, corpus %s, %d MiB, %s\n",
               target, runs, rate, cov, ft, corp, rss, code == 0 ? "no findings" : "FINDING" }' "$log"
     [ $code -eq 0 ] || tail -n 40 "$log"
     return $code

@@ -13,12 +13,16 @@ use crate::held::Held;
 use crate::keys::{Keys, PublicKey, Signature, Standing};
 use crate::node::{Identity, Node};
 use crate::record::{Claims, Record};
+use crate::topic::Topic;
 use crate::wire::{self, Frame, Greeting};
 use crate::{Config, Link, LinkDown, NodeId, Now};
 
 /// What one frame may make a node send, at most: the whole of a queue, and then a part
 /// of it again where what is answered is made while it is sent.
 const MOST_FRAMES: usize = 100_000;
+
+/// The map that is made of records that were kept.
+const RESTORED: Topic = Topic(Topic::RESERVED + 1);
 
 /// Who there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,6 +90,22 @@ impl Fire {
                     self.connect(side);
                 }
             }
+            self.settle();
+        }
+        self.check();
+    }
+
+    /// Opens another map of records that were kept, or not, if they belong together in
+    /// no way.
+    ///
+    /// # Panics
+    /// When a part of the node is not sound any more.
+    pub fn restore(&mut self, kept: Vec<(Vec<u8>, Vec<u8>)>) {
+        let kept = kept.into_iter().map(|(key, value)| (Bytes::from(key), Bytes::from(value)));
+        let config = barrel_ormap::map::Config { persist: true, ..Default::default() };
+        if self.node.open_map(self.now, RESTORED, config, kept).is_ok() {
+            self.settle();
+            self.pass(Duration::from_secs(5));
             self.settle();
         }
         self.check();
