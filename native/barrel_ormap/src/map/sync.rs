@@ -189,6 +189,13 @@ impl LwwMap {
         log.is_some_and(|log| log.applied.contains(seq)) || self.is_closed(name)
     }
 
+    /// Whether the operations `(from, to]` of one log would bring nothing.
+    pub fn covers_all(&self, origin: OriginKey, inc: u64, from: u64, to: u64) -> bool {
+        let name = LogName { origin, inc };
+        let log = self.logs.get(&name);
+        log.is_some_and(|log| log.applied.contains_all(from, to)) || self.is_closed(name)
+    }
+
     /// What is live of `(from, until]`, up to about `size` bytes, but at least one operation.
     pub(super) fn chunk(
         &self,
