@@ -201,7 +201,7 @@ fn run(cases: u32, property: impl Fn(&Schedule) -> Result<(), TestCaseError>, li
 /// or has lost its memory.
 #[test]
 fn honest_members_agree_afterwards() {
-    run(1_000, honest, false);
+    run(2_000, honest, false);
 }
 
 fn honest(schedule: &Schedule) -> Result<(), TestCaseError> {
@@ -243,7 +243,7 @@ fn honest_in(mut net: Net, schedule: &Schedule) -> Result<(), TestCaseError> {
 /// With lies about anybody, in anything: the same, in the end.
 #[test]
 fn liars_do_not_keep_the_others_from_agreeing() {
-    run(1_000, lied_to, true);
+    run(2_000, lied_to, true);
 }
 
 fn lied_to(schedule: &Schedule) -> Result<(), TestCaseError> {
