@@ -288,7 +288,7 @@ impl LwwMap {
         self.see(now, clock);
         let before = self.current.get(key).map_or(Hlc::ZERO, |old| old.0.hlc);
         let hlc = clock.above(now.wall_ms, before);
-        self.write(Pair::new(key, value), hlc, None, None);
+        self.write(Pair::new(key, value), hlc, None, Vec::new());
         self.finish();
         Ok(())
     }
@@ -312,7 +312,7 @@ impl LwwMap {
             moves: 0,
             ..old.birth()
         };
-        self.write(Pair::new(key, &[]), hlc, writer, Some(birth));
+        self.write(Pair::new(key, &[]), hlc, writer, vec![birth]);
         self.finish();
         true
     }
@@ -389,7 +389,7 @@ impl LwwMap {
     }
 
     /// Another value for the key, by an own operation.
-    fn write(&mut self, pair: Pair, hlc: Hlc, writer: Option<OriginKey>, birth: Option<Birth>) {
+    fn write(&mut self, pair: Pair, hlc: Hlc, writer: Option<OriginKey>, births: Vec<Birth>) {
         self.append(|log, seq, now| {
             let add = Add {
                 seq,
@@ -397,7 +397,7 @@ impl LwwMap {
                 writer,
                 pair,
             };
-            Entry::new(log, add, birth, now)
+            Entry::new(log, add, births, now)
         });
     }
 
@@ -416,17 +416,34 @@ impl LwwMap {
     }
 
     /// Makes the entry the value of its key, unless there is a better one. Whether it won.
-    fn settle(&mut self, entry: Entry) -> bool {
+    fn settle(&mut self, mut entry: Entry) -> bool {
         let old = self.current.get(entry.key());
-        if old.is_some_and(|old| !entry.beats(&old.0)) {
-            return false;
+        let old = old.map(|old| Arc::clone(&old.0));
+        if let Some(old) = old {
+            let wins = entry.beats(&old);
+            let loser = if wins { &old } else { &entry };
+            let owed: Vec<_> = loser.owed().filter(|birth| !self.knows(*birth)).collect();
+            if !wins && owed.is_empty() {
+                return false;
+            }
+            if !wins {
+                entry = Entry::clone(&old);
+            }
+            entry.inherit(owed);
+            self.remember(entry.key());
+            self.drop_current(entry.key());
+            self.put_in_place(entry);
+            return wins;
         }
         self.remember(entry.key());
-        self.drop_current(entry.key());
+        self.put_in_place(entry);
+        true
+    }
+
+    fn put_in_place(&mut self, entry: Entry) {
         let entry = Arc::new(entry);
         self.link(&entry);
         self.current.insert(ByKey(entry));
-        true
     }
 
     /// Keeps the entry beside the value of its key, until its time comes.
@@ -466,9 +483,8 @@ impl LwwMap {
         }
     }
 
-    /// Forgets removals that are older than the horizon. One that came here before the
-    /// value that it removed has to wait: nobody could tell from us that the value is
-    /// dead.
+    /// Forgets removals that are older than the horizon. One that came here before what it
+    /// removed has to wait: nobody could tell from us that the value is dead.
     fn collect(&mut self) {
         if self.look_at <= self.now.mono {
             self.removals.append(&mut self.waiting);
@@ -489,7 +505,7 @@ impl LwwMap {
                 self.removals.remove(&removal);
                 continue;
             };
-            if !self.knows(entry.birth()) {
+            if entry.owed().any(|birth| !self.knows(birth)) {
                 self.removals.remove(&removal);
                 self.waiting.insert(removal);
                 continue;
@@ -503,7 +519,7 @@ impl LwwMap {
         }
     }
 
-    /// Whether the value was applied here under the dot of its birth.
+    /// Whether the value has arrived here, under the dot of its birth.
     fn knows(&self, birth: Birth) -> bool {
         let log = self.logs.get(&birth.log);
         log.is_some_and(|log| log.applied.contains(birth.seq)) || self.is_closed(birth.log)

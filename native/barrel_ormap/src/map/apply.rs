@@ -98,8 +98,8 @@ impl LwwMap {
             if !room || !near || add.pair.value().is_empty() {
                 continue;
             }
-            let birth = delta.birth(add.seq);
-            let entry = Entry::new(&label, add, birth, self.now.mono);
+            let births = delta.births_of(add.seq);
+            let entry = Entry::new(&label, add, births, self.now.mono);
             if let Some(removal) = self.removal_of(&entry) {
                 self.append(|log, seq, _| removal.moved(log, seq));
                 continue;
@@ -218,7 +218,7 @@ impl LwwMap {
                 continue;
             }
             let near = clock.accepts(wall_ms, add.hlc);
-            let entry = Entry::new(&label, add.clone(), delta.birth(add.seq), now);
+            let entry = Entry::new(&label, add.clone(), delta.births_of(add.seq), now);
             if self.is_dead(&entry) {
                 continue;
             }

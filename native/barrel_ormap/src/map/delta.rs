@@ -4,7 +4,7 @@
 
 use crate::delta::{Delta, LiveSet, MAX_CHUNK, Malformed, Removes};
 
-use super::entry::Birth;
+use super::entry::{Birth, MAX_BIRTHS};
 
 /// What a birth takes at most beside its entry.
 const PER_BIRTH: usize = 56;
@@ -32,8 +32,7 @@ pub struct MapDelta {
     /// has an empty list of removals. A statement claims nothing. It names what is live,
     /// or, if it is `whole`, brings it along.
     pub delta: Delta,
-    /// Where added values that have moved, and values removed by added removals, were first
-    /// written, by operation.
+    /// The births that belong to what is added, by operation.
     pub births: Vec<(u64, Birth)>,
     /// Operations that a statement is not about, because the sender has not applied
     /// them: ranges, ascending, each with its first and its last.
@@ -70,7 +69,11 @@ impl MapDelta {
         if !ranges || !self.unknown.is_sorted_by(|a, b| a.1 < b.0) {
             return Err(Malformed::Statement);
         }
-        if !self.births.is_sorted_by(|a, b| a.0 < b.0) {
+        if !self.births.is_sorted_by_key(|birth| birth.0) {
+            return Err(Malformed::Entry);
+        }
+        let mut births = self.births.chunk_by(|a, b| a.0 == b.0);
+        if births.any(|births| births.len() > MAX_BIRTHS) {
             return Err(Malformed::Entry);
         }
         let adds = &self.delta.adds;
@@ -92,9 +95,11 @@ impl MapDelta {
         about && set.live.binary_search(&seq).is_err()
     }
 
-    pub(super) fn birth(&self, seq: u64) -> Option<Birth> {
-        let at = self.births.binary_search_by_key(&seq, |birth| birth.0);
-        at.ok().map(|at| self.births[at].1)
+    pub(super) fn births_of(&self, seq: u64) -> Vec<Birth> {
+        let from = self.births.partition_point(|birth| birth.0 < seq);
+        let births = self.births[from..].iter();
+        let births = births.take_while(|birth| birth.0 == seq);
+        births.map(|birth| birth.1).collect()
     }
 }
 

@@ -11,6 +11,9 @@ use crate::hlc::Hlc;
 use crate::key::OriginKey;
 use crate::pair::Pair;
 
+/// Births of one entry at most. A guess: more than one is rare.
+pub(super) const MAX_BIRTHS: usize = 8;
+
 /// One life of one node: each writes a log of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LogName {
@@ -26,8 +29,15 @@ pub(super) const FIRST: LogName = LogName {
     inc: 0,
 };
 
-/// Where a value was first written: of a value that has moved to another log since, or
-/// of the value that a removal removed.
+/// Where a value was first written. Of an entry, it concerns
+///
+/// - the value itself, if it has moved to another log since (`moves` is not 0);
+/// - the value that a removal removed;
+/// - a value that was removed before, if that removal was replaced before the value
+///   had arrived.
+///
+/// A removal is kept until the values of the last two kinds have arrived: without it they
+/// would be taken for new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Birth {
     /// The log.
@@ -39,10 +49,10 @@ pub struct Birth {
 }
 
 /// What few entries have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 struct Rare {
     writer: OriginKey,
-    birth: Option<Birth>,
+    births: Vec<Birth>,
     /// When a removal came to be known here.
     since: Duration,
 }
@@ -59,12 +69,12 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn new(log: &Arc<LogName>, add: Add, birth: Option<Birth>, now: Duration) -> Self {
+    pub(super) fn new(log: &Arc<LogName>, add: Add, births: Vec<Birth>, now: Duration) -> Self {
         let writer = add.writer.unwrap_or(log.origin);
-        let plain = writer == log.origin && birth.is_none() && !add.pair.value().is_empty();
+        let plain = writer == log.origin && births.is_empty() && !add.pair.value().is_empty();
         let rare = Rare {
             writer,
-            birth,
+            births,
             since: now,
         };
         Self {
@@ -76,25 +86,50 @@ impl Entry {
         }
     }
 
-    /// The same value as a new operation of another log.
+    /// The same as a new operation of another log.
     pub(super) fn moved(&self, log: &Arc<LogName>, seq: u64) -> Self {
-        let birth = self.birth();
-        let moves = birth.moves.saturating_add(1);
-        self.again(log, seq, Some(Birth { moves, ..birth }))
+        let moves = self.moves().saturating_add(1);
+        let first = match self.births().iter().find(|birth| birth.moves > 0) {
+            None if self.is_removal() => self.births().first().copied(),
+            moved => moved.copied(),
+        };
+        let others = self.births().iter().filter(|birth| Some(**birth) != first);
+        let first = first.unwrap_or_else(|| self.birth());
+        let births = [Birth { moves, ..first }]
+            .into_iter()
+            .chain(others.copied());
+        self.again(log, seq, births.take(MAX_BIRTHS).collect())
     }
 
-    /// The same value as an operation of the next life of its writer.
+    /// The same as an operation of the next life of its writer.
     pub(super) fn rewritten(&self, log: &Arc<LogName>, seq: u64) -> Self {
-        self.again(log, seq, self.born())
+        self.again(log, seq, self.births().to_vec())
     }
 
-    fn again(&self, log: &Arc<LogName>, seq: u64, birth: Option<Birth>) -> Self {
+    fn again(&self, log: &Arc<LogName>, seq: u64, births: Vec<Birth>) -> Self {
         let add = Add {
             seq,
             writer: Some(self.writer()),
             ..self.add()
         };
-        Self::new(log, add, birth, self.since())
+        Self::new(log, add, births, self.since())
+    }
+
+    /// The same, in place of what owed these.
+    pub(super) fn inherit(&mut self, owed: Vec<Birth>) {
+        let mut births = self.births().to_vec();
+        let here = self.birth();
+        for birth in owed {
+            let known = |b: &Birth| (b.log, b.seq) == (birth.log, birth.seq);
+            if births.len() < MAX_BIRTHS && !births.iter().any(known) && !known(&here) {
+                births.push(Birth { moves: 0, ..birth });
+            }
+        }
+        let add = Add {
+            writer: Some(self.writer()),
+            ..self.add()
+        };
+        *self = Self::new(&self.log, add, births, self.since());
     }
 
     pub(super) fn key(&self) -> &[u8] {
@@ -115,24 +150,32 @@ impl Entry {
         self.rare.as_ref().map_or(Duration::ZERO, |rare| rare.since)
     }
 
-    /// The birth, as it travels.
-    pub(super) fn born(&self) -> Option<Birth> {
-        self.rare.as_ref().and_then(|rare| rare.birth)
+    /// The births, as they travel.
+    pub(super) fn births(&self) -> &[Birth] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.births)
     }
 
     /// The birth of a value, if it is not the dot.
     pub(super) fn moved_from(&self) -> Option<Birth> {
-        self.born().filter(|_| !self.is_removal())
+        let moved = self.births().iter().find(|birth| birth.moves > 0);
+        moved.copied().filter(|_| !self.is_removal())
     }
 
-    /// The dot under which the value was first written, or the removed one was.
+    /// The dot under which the entry was first written.
     pub(super) fn birth(&self) -> Birth {
         let here = Birth {
             log: *self.log,
             seq: self.seq,
             moves: 0,
         };
-        self.born().unwrap_or(here)
+        self.moved_from().unwrap_or(here)
+    }
+
+    /// The values that are dead because of this entry, or of one that it has replaced.
+    pub(super) fn owed(&self) -> impl Iterator<Item = Birth> {
+        let all = self.is_removal();
+        let births = self.births().iter().copied();
+        births.filter(move |birth| all || birth.moves == 0)
     }
 
     /// Whether this is the same value at another place.
@@ -163,12 +206,16 @@ impl Entry {
     }
 
     /// Who wins. The stamp decides. A removal wins against the value whose stamp it took
-    /// over, see [`Removal`](super::Removal). Of copies of one value, the one moved last
-    /// wins, and any fixed one of those that were moved at once.
+    /// over, see [`Mode`](super::Mode). Of copies of one value, the one moved last wins,
+    /// and any fixed one of those that were moved at once.
     fn rank(&self) -> (Hlc, OriginKey, bool, u32, LogName, u64) {
-        let moves = self.born().map_or(0, |birth| birth.moves);
         let (writer, removal) = (self.writer(), self.is_removal());
-        (self.hlc, writer, removal, moves, *self.log, self.seq)
+        (self.hlc, writer, removal, self.moves(), *self.log, self.seq)
+    }
+
+    fn moves(&self) -> u32 {
+        let moves = self.births().iter().map(|birth| birth.moves);
+        moves.max().unwrap_or(0)
     }
 
     pub(super) fn beats(&self, other: &Self) -> bool {

@@ -46,8 +46,8 @@ pub enum Record {
         hlc: Hlc,
         /// Who wrote it, if not the origin of the log.
         writer: Option<OriginKey>,
-        /// Where it was first written, if it has moved, or where what it removed was.
-        birth: Option<Birth>,
+        /// What belongs to it.
+        births: Vec<Birth>,
         /// Its time has not come.
         parked: bool,
     },
@@ -152,7 +152,7 @@ impl LwwMap {
                     pair: add.pair,
                     hlc: add.hlc,
                     writer: add.writer,
-                    birth: entry.born(),
+                    births: entry.births().to_vec(),
                     parked: self.parked.contains_key(&(entry.hlc, name, seq)),
                 }
             }
@@ -203,7 +203,7 @@ impl LwwMap {
                 pair,
                 hlc,
                 writer,
-                birth,
+                births,
                 parked,
             },
         ) = (id, record)
@@ -221,7 +221,7 @@ impl LwwMap {
             writer,
             pair,
         };
-        let entry = Entry::new(&Arc::clone(&log.name), add, birth, self.now.mono);
+        let entry = Entry::new(&Arc::clone(&log.name), add, births, self.now.mono);
         if parked {
             self.park(entry);
         } else {

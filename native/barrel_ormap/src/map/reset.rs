@@ -154,7 +154,8 @@ impl LwwMap {
         let log = self.logs.get(&name).map(|log| &log.live);
         let span = set.above + 1..set.until.max(set.above) + 1;
         let live = log.into_iter().flat_map(|live| live.range(span.clone()));
-        let here = live.filter(|(seq, _)| dead(**seq));
+        // A value that has moved is judged by the log of its birth.
+        let here = live.filter(|(seq, entry)| entry.moved_from().is_none() && dead(**seq));
         let here = here.map(|(_, entry)| entry);
         let moved = self.moved.range((name, 0, FIRST, 0)..);
         let moved = moved.take_while(|((log, ..), _)| *log == name);

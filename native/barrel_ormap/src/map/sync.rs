@@ -207,14 +207,14 @@ impl LwwMap {
         let log = self.logs.get(&name)?;
         let (mut adds, mut births) = (Vec::new(), Vec::new());
         let (mut to, mut bytes) = (until, overhead());
-        for (seq, add, birth) in self.live_in(log, from, until) {
-            bytes += add.encoded_len() + birth.map_or(0, |_| per_birth());
+        for (seq, add, own) in self.live_in(log, from, until) {
+            bytes += add.encoded_len() + own.len() * per_birth();
             if bytes > size && !adds.is_empty() {
                 to = seq - 1;
                 break;
             }
             adds.push(add);
-            births.extend(birth.map(|birth| (seq, birth)));
+            births.extend(own.iter().map(|birth| (seq, *birth)));
         }
         let removes = Removes::List(Vec::new());
         Some(self.wrap(log, (from, to), adds, births, removes))
@@ -228,7 +228,7 @@ impl LwwMap {
         log: &'a Log,
         from: u64,
         until: u64,
-    ) -> impl Iterator<Item = (u64, Add, Option<Birth>)> + 'a {
+    ) -> impl Iterator<Item = (u64, Add, &'a [Birth])> + 'a {
         let end = until.max(from) + 1;
         let mut here = log.live.range(from + 1..end).peekable();
         let moved = (*log.name, from + 1, FIRST, 0)..(*log.name, end, FIRST, 0);
@@ -240,7 +240,7 @@ impl LwwMap {
                     // A copy of what is still here says nothing new.
                     moved.next_if(|((_, seq, ..), _)| seq == *live);
                     let (seq, entry) = here.next()?;
-                    Some((*seq, entry.add(), entry.born()))
+                    Some((*seq, entry.add(), entry.births()))
                 }
                 _ => {
                     let (_, entry) = moved.next()?;
@@ -248,7 +248,7 @@ impl LwwMap {
                         .next_if(|((_, next, ..), _)| Some(*next) == seq)
                         .is_some()
                     {}
-                    Some((seq?, entry.add_at_birth(), None))
+                    Some((seq?, entry.add_at_birth(), &[][..]))
                 }
             }
         })
