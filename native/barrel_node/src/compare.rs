@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use barrel_members::{Heard, MAX_BEAT};
 use barrel_ormap::Summary;
 use bytes::Bytes;
 use rand::RngExt;
@@ -45,7 +46,8 @@ impl Node {
 
     /// Looks after a hole, should nobody fill it.
     pub(crate) fn mend_later(&mut self, now: Now) {
-        self.mend_by(now.mono + MEND_AFTER);
+        let wait = MEND_AFTER.saturating_mul(1 << self.mends.min(8));
+        self.mend_by(now.mono + wait.min(self.config.compare_period.max(MEND_AFTER)));
     }
 
     fn mend_by(&mut self, at: Duration) {
@@ -74,7 +76,11 @@ impl Node {
                 self.compare_all(now, peer);
             }
             if self.stores.has_holes() {
+                // one that nobody can fill is looked after less and less often
+                self.mends = self.mends.saturating_add(1);
                 self.mend_later(now);
+            } else {
+                self.mends = 0;
             }
         }
     }
@@ -177,6 +183,14 @@ impl Node {
 
     fn on_summaries(&mut self, now: Now, peer: NodeId, topic: Topic, theirs: &[Summary], last: bool) {
         let wants = self.stores.wants(topic, peer, theirs);
+        while let Some(want) = self.stores.poll_doubt(topic) {
+            let origin = want.origin;
+            self.rounds.wants(now.mono, origin, topic);
+            self.say(now, origin, SyncMessage::Wants { topic, wants: vec![want] });
+            if let Some(up) = self.links.up_mut(origin) {
+                up.asked = true;
+            }
+        }
         if wants.is_empty() {
             if last && !self.rounds.is_wanting(peer, topic) {
                 self.rounds.end(peer, topic);
@@ -184,6 +198,9 @@ impl Node {
             return;
         }
         self.rounds.wants(now.mono, peer, topic);
+        if let Some(up) = self.links.up_mut(peer) {
+            up.asked = true;
+        }
         for wants in portions(wants) {
             self.say(now, peer, SyncMessage::Wants { topic, wants });
         }
@@ -191,7 +208,11 @@ impl Node {
 
     fn on_chunk(&mut self, now: Now, peer: NodeId, topic: Topic, piece: Piece) {
         if !self.rounds.is_wanting(peer, topic) {
-            return; // of a round that took too long
+            // of a round that took too long, unless there never was one
+            if self.links.up(peer).is_some_and(|up| !up.asked) {
+                self.accuse(now, peer, Misdeed::Unasked);
+            }
+            return;
         }
         let id = piece_id(topic, &piece);
         match self.take(now, peer, topic, piece) {
@@ -215,8 +236,14 @@ impl Node {
         claims: Vec<barrel_members::Claim<NodeId>>,
     ) {
         for claim in claims {
-            if self.members.handle_claim(now.mono, peer, claim).is_new() {
-                self.tree.announce(now.mono, claim_id(&claim), peer);
+            match self.members.handle_claim(now.mono, peer, claim) {
+                Heard::New => self.tree.announce(now.mono, claim_id(&claim), peer),
+                Heard::Refused if claim.beat > MAX_BEAT => {
+                    self.accuse(now, peer, Misdeed::Claims);
+                    return;
+                }
+                Heard::Refused => self.on_refused_claim(now, peer),
+                Heard::Known | Heard::Unwanted => {}
             }
         }
         self.rounds.end(peer, Topic::CLAIMS);

@@ -52,6 +52,11 @@ impl Node {
         }
         match Record::verify(greeting.record.clone(), &*self.keys) {
             Ok(record) if record.id() == peer => self.file(now, record),
+            Err(BadRecord::Untrusted) => {
+                // our operator's decision, and no fault of the peer
+                self.close(now, link, CloseReason::Unneeded);
+                return;
+            }
             _ => {
                 self.accuse(now, peer, Misdeed::Forged);
                 self.close(now, link, CloseReason::Misbehaved);
@@ -72,18 +77,21 @@ impl Node {
         mut msg: Overlay<NodeId>,
         records: Vec<Bytes>,
     ) {
+        let mut forged = false;
         for bytes in records {
             match self.read_record(bytes) {
                 Ok(Some(record)) => self.file(now, record),
                 Ok(None) | Err(BadRecord::Untrusted) => {}
                 Err(BadRecord::Malformed | BadRecord::Forged) => {
-                    self.accuse(now, peer, Misdeed::Forged);
-                    return;
+                    forged = true;
+                    break;
                 }
             }
         }
         self.leave_out_strangers(&mut msg);
-        if self.overlay.handle_message(now.mono, peer, link, msg).is_err() {
+        if forged {
+            self.accuse(now, peer, Misdeed::Forged);
+        } else if self.overlay.handle_message(now.mono, peer, link, msg).is_err() {
             self.accuse(now, peer, Misdeed::Overlay);
         }
         self.thin_book();

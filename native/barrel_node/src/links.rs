@@ -54,6 +54,19 @@ pub(crate) struct Up {
     behind: bool,
     last_use: Duration,
     pub(crate) misdeeds: u32,
+    /// It was told that the peer's clock is wrong.
+    pub(crate) clock_told: bool,
+    /// We have asked the peer for something that it is to answer in chunks.
+    pub(crate) asked: bool,
+    /// Claims of the peer beyond its share.
+    pub(crate) claims: Allowance,
+}
+
+/// So many per second, and what comes in ten seconds at once.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Allowance {
+    /// When all that was admitted is paid for.
+    paid: Duration,
 }
 
 /// What became of a frame.
@@ -125,6 +138,9 @@ impl Links {
                 behind: false,
                 last_use: now,
                 misdeeds: 0,
+                clock_told: false,
+                asked: false,
+                claims: Allowance::default(),
             },
         );
         self.dials.remove(&peer).unwrap_or_default()
@@ -253,5 +269,42 @@ impl Links {
 impl Up {
     fn is_visit(&self) -> bool {
         self.ours && !self.neighbor && self.queue.is_empty()
+    }
+}
+
+impl Allowance {
+    /// Whether one more is within the rate.
+    pub(crate) fn admit(&mut self, now: Duration, per_second: u32) -> bool {
+        const AT_ONCE: Duration = Duration::from_secs(10);
+        let within = self.paid <= now.saturating_add(AT_ONCE);
+        if within {
+            self.paid = self.paid.max(now) + Duration::from_secs(1) / per_second.max(1);
+        }
+        within
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_allowance_is_used_up_and_comes_back() {
+        let mut allowance = Allowance::default();
+        let mut admitted = |at: u64| (0..1000).filter(|_| allowance.admit(Duration::from_secs(at), 10)).count();
+        assert_eq!(admitted(100), 101);
+        assert_eq!(admitted(101), 10);
+        assert_eq!(admitted(200), 101);
+    }
+
+    #[test]
+    fn what_waits_for_a_dial_is_bounded_in_bytes() {
+        let mut links = Links::default();
+        let to = barrel_ormap::OriginKey([1; 16]);
+        let frame = Bytes::from(vec![7; MAX_WAITING_BYTES / 3]);
+        let mut sent = || links.send(Duration::ZERO, to, Class::Control, frame.clone());
+        assert_eq!(sent(), Sent::Dial);
+        assert_eq!((sent(), sent(), sent()), (Sent::Waits, Sent::Waits, Sent::Dropped(None)));
+        assert!(links.waiting() <= MAX_WAITING_BYTES);
     }
 }

@@ -63,6 +63,8 @@ pub struct Node {
     pub(crate) compare_at: Duration,
     /// When a hole that nobody has announced is looked after.
     pub(crate) mend_at: Option<Duration>,
+    /// How often that was done since there were no holes.
+    pub(crate) mends: u32,
     /// Own broadcasts so far.
     pub(crate) said: u64,
     /// Told that we are in.
@@ -119,6 +121,7 @@ impl Node {
             compare_at: now.mono,
             contacts: Contacts::new(config.contact_retry),
             mend_at: None,
+            mends: 0,
             links: Links::default(),
             rounds: Rounds::default(),
             said: 0,

@@ -16,12 +16,13 @@
 //! part has any. The tree goes first, because it waits for a verdict on what it
 //! delivered before it may be asked anything else.
 
-use barrel_hyparview::Output as OverlayOutput;
+use barrel_hyparview::{Event as OverlayEvent, Output as OverlayOutput};
 use barrel_members::{Claim, DownReason, Status, Event as MembersEvent, Output as MembersOutput};
 use barrel_plumtree::{Event as TreeEvent, Message as TreeMessage, Output as TreeOutput};
 
 use crate::event::{Event, Misdeed, Table, Write};
 use bytes::Bytes;
+use rand::seq::IteratorRandom;
 
 use crate::node::Node;
 use crate::queue::Class;
@@ -29,6 +30,11 @@ use crate::stores::{Change, Piece};
 use crate::topic::{MessageId, Topic};
 use crate::wire::{self, Frame};
 use crate::{NodeId, Now};
+
+/// How far above ours an incarnation is believed that nobody has signed: 70 years of
+/// milliseconds, as far as a clock that stood at 1970 can be off. So nobody can use up
+/// the numbers there are.
+const MAX_JUMP: u64 = 1 << 41;
 
 impl Node {
     pub(crate) fn pump(&mut self, now: Now) {
@@ -69,7 +75,21 @@ impl Node {
                 self.tree.handle_neighbor_down(now.mono, peer);
                 self.tell(Event::PeerDown { peer, reason });
             }
-            OverlayOutput::Event(event) => self.tell(Event::Overlay(event)),
+            OverlayOutput::Event(event) => {
+                if matches!(event, OverlayEvent::UnderFilled { active: 0, .. }) {
+                    self.join_anybody(now);
+                }
+                self.tell(Event::Overlay(event));
+            }
+        }
+    }
+
+    /// The address book is used up; the directory knows more.
+    fn join_anybody(&mut self, now: Now) {
+        let others = self.members.iter().map(|(id, _)| id).filter(|id| self.members.is_up(*id));
+        let me = self.record.id();
+        if let Some(contact) = others.filter(|id| *id != me).choose(&mut self.rng) {
+            self.overlay.join(now.mono, contact);
         }
     }
 
@@ -91,6 +111,7 @@ impl Node {
                 self.tell(Event::Lost(id));
                 self.mend_soon(now);
             }
+            TreeOutput::Event(TreeEvent::Flooding { peer }) => self.accuse(now, peer, Misdeed::Tree),
             TreeOutput::Event(_) => {}
         }
     }
@@ -146,7 +167,8 @@ impl Node {
                 self.tell(Event::NameClash { name, keeps: kept, refused });
             }
             MembersEvent::IdentityClash { .. } => {}
-            MembersEvent::Misbehaves { peer } => self.accuse(now, peer, Misdeed::Claims),
+            // who goes too far is named where its claims are refused
+            MembersEvent::Misbehaves { .. } => {}
         }
     }
 
@@ -158,7 +180,12 @@ impl Node {
             Change::ServicesReset => self.tell(Event::ServicesReset),
             Change::MapPut { map, pair } => self.tell(Event::MapPut { map, pair }),
             Change::MapRemoved { map, key } => self.tell(Event::MapRemoved { map, key }),
-            Change::Clash(theirs) => self.members.handle_clash(now.mono, theirs),
+            Change::Clash(theirs) => {
+                // Nobody has signed that. So it lifts us by no more than a claim can.
+                if theirs.saturating_sub(self.members.incarnation()) <= MAX_JUMP {
+                    self.members.handle_clash(now.mono, theirs);
+                }
+            }
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use barrel_members::Members;
 use barrel_ormap::{Clock, Delta, Hlc, LwwMap, MapDelta, Pair, Registry, Removes, Summary, Want};
 use barrel_plumtree::{IdCache, Seen};
+use barrel_ormap::delta::MAX_CHUNK;
 use bytes::Bytes;
 
 use crate::config::Config;
@@ -152,12 +153,10 @@ impl Stores {
 
     /// The next piece of what a peer wants; the want moves on behind it.
     pub(crate) fn answer(&self, topic: Topic, want: &mut Want) -> Option<Piece> {
-        // one piece, whatever its size
-        const ONE: usize = 1;
         let piece = if let Some(log) = self.log(topic) {
-            Piece::Log(log.answer(want, ONE).into_iter().next()?)
+            Piece::Log(log.answer(want, MAX_CHUNK).into_iter().next()?)
         } else {
-            Piece::Map(self.maps.get(&topic)?.answer(want, ONE).into_iter().next()?)
+            Piece::Map(self.maps.get(&topic)?.answer(want, MAX_CHUNK).into_iter().next()?)
         };
         move_on(want, piece.delta()).then_some(piece)
     }
@@ -256,6 +255,21 @@ impl Stores {
         for map in self.maps.values_mut() {
             map.show(member);
         }
+    }
+
+    /// A member's record speaks of this life of it: what it registered in an earlier one is
+    /// gone, also if it registers nothing in this one.
+    pub(crate) fn begin(&mut self, member: NodeId, incarnation: u64) {
+        if self.registry.context(member).is_some_and(|(known, _)| known < incarnation) {
+            // the log of a life that a record speaks of is not refused
+            let _ = self.registry.begin(member, incarnation);
+        }
+    }
+
+    /// A copy of a log here differs from another that claims the same: the question to the
+    /// origin itself, the only one who knows.
+    pub(crate) fn poll_doubt(&mut self, topic: Topic) -> Option<Want> {
+        self.log_mut(topic)?.poll_doubt()
     }
 
     /// A life of a member is over: what it registered goes, what it wrote into maps stays.
@@ -422,7 +436,7 @@ impl Seen<MessageId> for Library<'_> {
             return log.covers(id.origin, id.incarnation, from, id.seq);
         }
         match self.stores.maps.get(&id.topic) {
-            Some(map) => (from + 1..=id.seq).all(|seq| map.covers(id.origin, id.incarnation, seq)),
+            Some(map) => map.covers_all(id.origin, id.incarnation, from, id.seq),
             None => self.stores.cache.seen(id),
         }
     }

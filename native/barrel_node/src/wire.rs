@@ -48,8 +48,8 @@ use reader::{Malformed, Read, Reader};
 use writer::Writer;
 
 pub(crate) use kept::{decode_kept, encode_kept};
-pub(crate) use overlay::MAX_RECORDS;
 pub(crate) use members::{decode_claim, encode_claim};
+pub(crate) use overlay::MAX_RECORDS;
 pub(crate) use store::{decode_piece, encode_piece};
 
 /// Oldest and newest version of this format that this code speaks.

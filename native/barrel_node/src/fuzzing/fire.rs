@@ -9,7 +9,6 @@ use bytes::Bytes;
 
 use super::MAP;
 use crate::event::{Contact, Output};
-use crate::held::Held;
 use crate::keys::{Keys, PublicKey, Signature, Standing};
 use crate::node::{Identity, Node};
 use crate::record::{Claims, Record};

@@ -196,7 +196,7 @@ fn kept() -> Vec<(Vec<u8>, Vec<u8>)> {
         (RecordId::Log(log), Kept::Log { applied, dead: cloud, collected: 1 }),
         (RecordId::Entry(log, 2), Kept::Entry { pair, hlc, writer, birth, parked: false }),
         (RecordId::Floor(Peer::B.id()), Kept::Floor(3)),
-        (RecordId::Map, Kept::Map { epoch: 2, collected: hlc }),
+        (RecordId::Map, Kept::Map { epoch: 2 }),
     ];
     let written = records.iter().map(|(id, record)| wire::encode_kept(id, Some(record)));
     written.map(|(key, value)| (key.to_vec(), value.unwrap_or_default().to_vec())).collect()

@@ -11,7 +11,8 @@
 //!   3 map
 //! values, behind the version 1
 //!   entry  hlc u64, parked u8, 0 or 1 + writer 16 bytes,
-//!          0 or 1 + birth: origin 16 bytes, inc varint, seq varint, moves varint,
+//!          births: count varint, then origin 16 bytes, inc varint, seq varint,
+//!          moves varint each,
 //!          key length varint + bytes, value to the end
 //!   log    base varint, collected varint, cloud ranges, dead ranges:
 //!          count varint, then first varint + last varint each
@@ -29,6 +30,9 @@ use super::reader::{Malformed, Read, Reader};
 use super::writer::Writer;
 
 const VERSION: u8 = 1;
+
+/// More births than an entry has.
+const MAX_BIRTHS: usize = 64;
 
 /// More ranges than a log keeps.
 const MAX_RANGES: usize = 1 << 16;
@@ -60,14 +64,14 @@ fn encode_record(record: &Record) -> Bytes {
             pair,
             hlc,
             writer,
-            birth,
+            births,
             parked,
         } => {
             out.u64(hlc.to_u64()).bool(*parked).bool(writer.is_some());
             if let Some(writer) = writer {
                 out.raw(&writer.0);
             }
-            write_birth(&mut out, birth.as_ref());
+            out.list(births, write_birth);
             out.blob(pair.key()).raw(pair.value());
         }
         Record::Log {
@@ -136,41 +140,26 @@ fn read_entry(from: &mut Reader) -> Read<Record> {
     let hlc = Hlc::from_u64(from.u64()?);
     let parked = from.bool()?;
     let writer = if from.bool()? { Some(id(from)?) } else { None };
-    let birth = read_birth(from)?;
+    let births = from.list(MAX_BIRTHS, read_birth)?;
     let key = from.blob(MAX_CHUNK)?;
     let value = from.rest();
     Ok(Record::Entry {
         pair: Pair::new(&key, &value),
         hlc,
         writer,
-        birth,
+        births,
         parked,
     })
 }
 
-fn write_birth(out: &mut Writer, birth: Option<&Birth>) {
-    out.bool(birth.is_some());
-    if let Some(birth) = birth {
-        write_some_birth(out, birth);
-    }
-}
-
-pub(super) fn write_some_birth(out: &mut Writer, Birth { log, seq, moves }: &Birth) {
+pub(super) fn write_birth(out: &mut Writer, Birth { log, seq, moves }: &Birth) {
     out.raw(&log.origin.0)
         .varint(log.inc)
         .varint(*seq)
         .varint(u64::from(*moves));
 }
 
-fn read_birth(from: &mut Reader) -> Read<Option<Birth>> {
-    if from.bool()? {
-        read_some_birth(from).map(Some)
-    } else {
-        Ok(None)
-    }
-}
-
-pub(super) fn read_some_birth(from: &mut Reader) -> Read<Birth> {
+pub(super) fn read_birth(from: &mut Reader) -> Read<Birth> {
     let log = LogName {
         origin: id(from)?,
         inc: from.varint()?,
@@ -230,22 +219,24 @@ mod tests {
             pair(),
             any::<u64>(),
             option::of(node()),
-            option::of(birth()),
+            vec(birth(), 0..4),
             any::<bool>(),
         );
-        (log(), any::<u64>(), content).prop_map(|(log, seq, (pair, hlc, writer, birth, parked))| {
-            let hlc = Hlc::from_u64(hlc);
-            (
-                RecordId::Entry(log, seq),
-                Record::Entry {
-                    pair,
-                    hlc,
-                    writer,
-                    birth,
-                    parked,
-                },
-            )
-        })
+        (log(), any::<u64>(), content).prop_map(
+            |(log, seq, (pair, hlc, writer, births, parked))| {
+                let hlc = Hlc::from_u64(hlc);
+                (
+                    RecordId::Entry(log, seq),
+                    Record::Entry {
+                        pair,
+                        hlc,
+                        writer,
+                        births,
+                        parked,
+                    },
+                )
+            },
+        )
     }
 
     fn record() -> impl Strategy<Value = (RecordId, Record)> {

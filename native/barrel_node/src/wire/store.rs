@@ -23,7 +23,7 @@ use barrel_ormap::{Add, Delta, Hlc, LiveSet, MapDelta, Pair, Removal, Removes};
 use bytes::Bytes;
 
 use super::id;
-use super::kept::{read_some_birth, write_some_birth};
+use super::kept::{read_birth, write_birth};
 use super::reader::{Malformed, Read, Reader};
 use super::writer::Writer;
 use crate::stores::Piece;
@@ -65,7 +65,7 @@ pub(super) fn write_piece(out: &mut Writer, piece: &Piece) {
             write(out, delta);
             out.list(births, |out, (seq, birth)| {
                 out.varint(*seq);
-                write_some_birth(out, birth);
+                write_birth(out, birth);
             });
             out.list(unknown, |out, (first, last)| {
                 out.varint(*first).varint(*last);
@@ -80,9 +80,7 @@ pub(super) fn read_piece(topic: Topic, from: &mut Reader) -> Read<Piece> {
     if !topic.is_map() {
         return Ok(Piece::Log(delta));
     }
-    let births = from.list(MAX_ITEMS, |from| {
-        Ok((from.varint()?, read_some_birth(from)?))
-    })?;
+    let births = from.list(MAX_ITEMS, |from| Ok((from.varint()?, read_birth(from)?)))?;
     let unknown = from.list(MAX_ITEMS, |from| Ok((from.varint()?, from.varint()?)))?;
     let collected = Collected {
         upto: from.varint()?,
