@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::run::Job;
-use crate::scenarios::{self, Plan, Scenario};
+use crate::scenarios::{self, Kind, Plan, Scenario};
 
 /// How it is used.
 pub const USAGE: &str = "\
@@ -13,6 +13,8 @@ usage: barrel_sim --scenario NAME [--nodes N] [--seed S] [--seeds K]    one fami
   --seed S       the first seed (1)
   --seeds K      so many seeds (1, and 3 for the table)
   --reduced      small worlds
+  --whole        nodes with all that ships (up to 1,000 nodes they are)
+  --bare         views and tree alone
   --rows LIST    only families that answer one of these rows
   --threads N    runs at one time (2)
   --json FILE    the figures for programs
@@ -26,6 +28,7 @@ pub struct Request {
     scenario: Option<String>,
     table: bool,
     reduced: bool,
+    kind: Option<Kind>,
     nodes: Option<u32>,
     seed: Option<u64>,
     seeds: Option<u64>,
@@ -56,6 +59,8 @@ impl Request {
                 "--scenario" => request.scenario = Some(value()?.clone()),
                 "--table" => request.table = true,
                 "--reduced" => request.reduced = true,
+                "--whole" => request.kind = Some(Kind::Whole),
+                "--bare" => request.kind = Some(Kind::Bare),
                 "--nodes" => request.nodes = Some(number(word, value()?)?),
                 "--seed" => request.seed = Some(number(word, value()?)?),
                 "--seeds" => request.seeds = Some(number(word, value()?)?),
@@ -132,9 +137,10 @@ impl Request {
             } else {
                 scenario.nodes
             });
+            let kind = self.kind.unwrap_or_else(|| scenario.kind(nodes));
             jobs.extend((first..first + seeds).map(|seed| Job {
                 scenario,
-                plan: Plan { nodes, seed },
+                plan: Plan { nodes, seed, kind },
             }));
         }
         jobs
@@ -167,11 +173,8 @@ mod tests {
         let jobs = jobs.expect("a good line");
         assert_eq!(jobs.len(), 1);
         assert_eq!(
-            jobs[0].plan,
-            Plan {
-                nodes: 10_000,
-                seed: 7
-            }
+            (jobs[0].plan.nodes, jobs[0].plan.seed, jobs[0].plan.kind),
+            (10_000, 7, Kind::Bare)
         );
         assert_eq!(jobs[0].scenario.name, "failures");
     }

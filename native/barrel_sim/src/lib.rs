@@ -8,9 +8,9 @@
 //!
 //! [`kernel`] knows nothing of gossip. It moves bytes between machines over links that are
 //! ordered and reliable while they are up, as QUIC connections are, and that take time to open and
-//! to be noticed as dead. `adapter` makes a machine of the real node. `measure` looks at a world from
-//! outside: how the overlay is knit, how far a broadcast came. `scenarios` has one file
-//! for each family of questions, `report` writes the answers down.
+//! to be noticed as dead. [`adapter`] makes a machine of the real node. [`measure`] looks at a world from
+//! outside: how the overlay is knit, how far a broadcast came. [`scenarios`] has one file
+//! for each family of questions, [`report`] writes the answers down.
 //!
 //! # What is promised
 //! The same seed gives the same events in the same order on every platform, and the running
@@ -24,6 +24,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod adapter;
 pub mod cli;
 pub mod kernel;
 pub mod measure;

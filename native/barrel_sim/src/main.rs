@@ -43,8 +43,12 @@ fn answer(request: &Request) -> io::Result<bool> {
     let found = run(&jobs, request.threads(), |job, findings| {
         let (name, plan, seconds) = (job.scenario.name, job.plan, begun.elapsed().as_secs_f64());
         complain(&format!(
-            "{seconds:7.1} s  {name} of {} nodes, seed {}: {} events, history {:032x}",
-            plan.nodes, plan.seed, findings.steps, findings.hash
+            "{seconds:7.1} s  {name} of {} {} nodes, seed {}: {} events, history {:032x}",
+            plan.nodes,
+            plan.kind.name(),
+            plan.seed,
+            findings.steps,
+            findings.hash
         ));
     });
     let rows = rows(&found);
@@ -96,8 +100,10 @@ fn command(found: &[(Job, Findings)], row: &Row, seed: u64) -> String {
         .map(|(job, _)| job);
     job.map_or_else(String::new, |job| {
         format!(
-            "cargo run --release -p barrel_sim -- --scenario {} --nodes {} --seed {seed}",
-            job.scenario.name, job.plan.nodes
+            "cargo run --release -p barrel_sim -- --scenario {} --nodes {} --{} --seed {seed}",
+            job.scenario.name,
+            job.plan.nodes,
+            job.plan.kind.name()
         )
     })
 }

@@ -43,7 +43,6 @@ pub struct Overlay {
     released: BTreeSet<Id>,
     ready: BTreeMap<Link, VecDeque<Talk>>,
     outputs: VecDeque<Output<Self>>,
-    evictions: u64,
 }
 
 fn id(node: NodeNo) -> Id {
@@ -90,10 +89,7 @@ impl Overlay {
             views::Output::Send { to, msg } => self.send(to, Talk::Views(msg)),
             views::Output::Release { peer } => self.release(peer),
             views::Output::Up { peer, .. } => self.tree.handle_neighbor_up(now, peer),
-            views::Output::Down { peer, reason } => {
-                self.evictions += u64::from(reason == views::DownReason::Evicted);
-                self.tree.handle_neighbor_down(now, peer);
-            }
+            views::Output::Down { peer, .. } => self.tree.handle_neighbor_down(now, peer),
             views::Output::Event(_) => {}
         }
     }
@@ -105,21 +101,13 @@ impl Overlay {
                     self.queue(link, Talk::Tree(msg));
                 }
             }
-            tree::Output::Deliver {
-                from,
-                id,
-                round,
-                body,
-            } => {
+            tree::Output::Deliver { from, id, body, .. } => {
                 let verdict = match self.seen.insert(now, id, body) {
                     true => Verdict::New,
                     false => Verdict::Duplicate,
                 };
                 self.tree.handle_verdict(now, from, id, verdict);
-                self.outputs.push_back(Output::Event(Heard {
-                    number: id,
-                    hops: round + 1,
-                }));
+                self.outputs.push_back(Output::Event(Heard { number: id }));
             }
             tree::Output::Event(_) => {}
         }
@@ -293,7 +281,7 @@ impl Machine for Overlay {
     }
 
     fn digest(event: &Heard) -> u64 {
-        mix(event.number ^ u64::from(event.hops))
+        mix(event.number)
     }
 }
 
@@ -310,7 +298,6 @@ impl Subject for Overlay {
             released: BTreeSet::new(),
             ready: BTreeMap::new(),
             outputs: VecDeque::new(),
-            evictions: 0,
         }
     }
 
@@ -350,6 +337,6 @@ impl Subject for Overlay {
     }
 
     fn evictions(&self) -> u64 {
-        self.evictions
+        self.views.stats().evictions
     }
 }

@@ -30,7 +30,7 @@ pub fn run(
         for _ in 0..threads {
             scope.spawn(|| {
                 while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let findings = (job.scenario.run)(job.plan);
+                    let findings = job.scenario.run(job.plan);
                     done(job, &findings);
                     if let Ok(mut found) = found.lock() {
                         found.push((*job, findings));

@@ -30,8 +30,6 @@ impl Profile {
 pub struct Heard {
     /// Which one.
     pub number: u64,
-    /// Links that it had passed.
-    pub hops: u16,
 }
 
 /// What the tree did since the node started.

@@ -30,6 +30,8 @@ pub(crate) struct Slot<M: Machine> {
     pub(crate) skew_ms: i64,
     /// The one timer event that counts.
     pub(crate) timer: Option<Time>,
+    /// When it last fired, and how often at that moment.
+    pub(crate) fired: (Time, u32),
     /// The link to each peer: dialled and not yet there, or up.
     pub(crate) links: BTreeMap<NodeNo, ConnRef>,
     /// What happened to it while it was frozen.
@@ -46,6 +48,7 @@ impl<M: Machine> Slot<M> {
             born: Time::ZERO,
             skew_ms: 0,
             timer: None,
+            fired: (Time::ZERO, 0),
             links: BTreeMap::new(),
             deferred: Vec::new(),
             disk: Vec::new(),

@@ -12,6 +12,9 @@ use super::slot::Slot;
 use super::time::Time;
 use super::walls::Walls;
 
+/// So often a timer may fire at one moment. A node has a handful of things to do.
+const MAX_FIRES: u32 = 1000;
+
 /// What a node said, and when.
 #[derive(Clone, Debug)]
 pub struct Happened<E> {
@@ -196,10 +199,26 @@ impl<M: Machine> World<M> {
             .and_then(M::poll_timeout)
             .is_some_and(due)
         {
+            self.guard_timer(who.node);
             self.tell(who.node, 2, 0, |machine, now| machine.handle_timeout(now));
         } else {
             self.set_timer(who.node);
         }
+    }
+
+    /// A timer that is due again and again at one moment stops the world.
+    fn guard_timer(&mut self, node: NodeNo) {
+        let slot = &mut self.nodes[node as usize];
+        slot.fired = match slot.fired {
+            (at, count) if at == self.now => (at, count + 1),
+            _ => (self.now, 1),
+        };
+        assert!(
+            slot.fired.1 < MAX_FIRES,
+            "node {node} has always something to do at {}: {:?}",
+            self.now,
+            slot.machine
+        );
     }
 
     fn on_persisted(&mut self, who: Life, token: u64, batch: M::Batch) {

@@ -19,6 +19,10 @@ use super::machine::{LinkDown, Machine, NodeNo};
 use super::time::Time;
 use super::world::{Event, World};
 
+/// What the driver of a node needs to find out that the link is there. A guess; it keeps a node that always dials
+/// from stopping the clock.
+const TURN: Duration = Duration::from_millis(1);
+
 /// A handshake that met silence is sent again after so long. QUIC begins with one second and doubles it; half of that.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -57,7 +61,10 @@ impl<M: Machine> World<M> {
             return;
         };
         match conn.ends[conn.end_of(who.node)].phase {
-            Phase::Up => self.queue.push(self.now, Event::Again(which, who, contact)),
+            Phase::Up => {
+                let at = self.now.after(TURN);
+                self.queue.push(at, Event::Again(which, who, contact));
+            }
             Phase::Opening if conn.contact == contact => {}
             Phase::Opening | Phase::Down => {
                 self.queue

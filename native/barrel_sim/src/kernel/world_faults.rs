@@ -20,11 +20,13 @@ impl<M: Machine> World<M> {
         slot.deferred.clear();
         slot.timer = None;
         let links: Vec<ConnRef> = slot.links.values().copied().collect();
-        self.walls.thaw(node);
         for which in links {
             self.orphan(which, node);
         }
-        self.review_walls();
+        if self.walls.is_frozen(node) {
+            self.walls.thaw(node);
+            self.review_walls();
+        }
     }
 
     /// The other end of a link finds out that this one is dead.

@@ -13,8 +13,6 @@ pub struct Delivery {
     pub living: usize,
     /// Milliseconds after which each of the others heard it, in order.
     pub times_ms: Vec<u64>,
-    /// Links of the longest way.
-    pub most_hops: u16,
     /// What all trees did together meanwhile.
     pub cost: TreeCounts,
     /// The most payloads that one node passed on.
@@ -70,10 +68,9 @@ pub fn broadcast<S: Subject>(
     let mut delivery = Delivery::default();
     let mut have = BTreeSet::from([from]);
     for one in world.take_happened() {
-        if let Some(heard) = S::heard(&one.event).filter(|heard| heard.number == number) {
+        if S::heard(&one.event).is_some_and(|heard| heard.number == number) {
             have.insert(one.node);
             delivery.times_ms.push(since_ms(one.at, sent));
-            delivery.most_hops = delivery.most_hops.max(heard.hops);
         }
     }
     for (before, after) in before.into_iter().zip(counts(world, &nodes)) {

@@ -10,7 +10,7 @@ pub(super) const CYCLE: Duration = Duration::from_secs(10);
 
 /// Nodes join one after the other, so far apart: a walk of six steps over links of 10 ms that must be dialled takes
 /// a quarter of a second, so some twenty walks are under way at a time.
-const BETWEEN_JOINS: Duration = Duration::from_millis(10);
+const BETWEEN_JOINS: Duration = Duration::from_millis(50);
 
 /// Cycles in which the overlay settles, as in the experiments of the paper.
 pub(super) const SETTLE: u32 = 50;

@@ -6,8 +6,8 @@ use super::base::{self, CYCLE};
 use super::{Plan, Profile};
 use crate::kernel::{Dice, NodeNo, World, mix};
 use crate::measure::{Graph, broadcast};
-use crate::overlay::Overlay;
 use crate::report::{Findings, Limit};
+use crate::subject::Subject;
 
 const CYCLES: u32 = 200;
 
@@ -17,16 +17,16 @@ const PERCENT: u32 = 1;
 /// How long a broadcast is watched.
 const WATCH: Duration = Duration::from_secs(4);
 
-pub(super) fn run(plan: Plan) -> Findings {
+pub(super) fn run<S: Subject>(plan: Plan) -> Findings {
     let mut findings = Findings::default();
     for profile in [Profile::Paper, Profile::Shipped] {
-        churn(plan, profile, &mut findings);
+        churn::<S>(plan, profile, &mut findings);
     }
     findings
 }
 
-fn churn(plan: Plan, profile: Profile, findings: &mut Findings) {
-    let mut world = base::settled::<Overlay>(plan.nodes, plan.seed, profile);
+fn churn<S: Subject>(plan: Plan, profile: Profile, findings: &mut Findings) {
+    let mut world = base::settled::<S>(plan.nodes, plan.seed, profile);
     let mut dice = Dice::new(mix(plan.seed ^ 13));
     let replaced = (plan.nodes * PERCENT / 100).max(1);
     let (mut whole, mut heard, mut living, mut smallest) = (0, 0, 0, 100.0f64);
@@ -66,7 +66,7 @@ fn churn(plan: Plan, profile: Profile, findings: &mut Findings) {
 }
 
 /// One dies without a word; a new life of some dead node begins, with nothing remembered.
-fn replace(world: &mut World<Overlay>, dice: &mut Dice, seed: u64, profile: Profile) {
+fn replace<S: Subject>(world: &mut World<S>, dice: &mut Dice, seed: u64, profile: Profile) {
     let living = world.running();
     let victim = living[dice.index(living.len())];
     world.crash(victim);

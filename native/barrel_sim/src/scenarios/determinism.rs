@@ -3,16 +3,16 @@
 use super::base;
 use super::{Plan, Profile};
 use crate::measure::broadcast;
-use crate::overlay::Overlay;
 use crate::report::{Findings, Limit};
+use crate::subject::Subject;
 
 use std::time::Duration;
 
-pub(super) fn run(plan: Plan) -> Findings {
+pub(super) fn run<S: Subject>(plan: Plan) -> Findings {
     let mut findings = Findings::default();
-    let (one, other) = (history(plan, plan.seed), history(plan, plan.seed));
+    let (one, other) = (history::<S>(plan, plan.seed), history::<S>(plan, plan.seed));
     findings.must("D1", "the same seed gives the same history", one == other);
-    let different = history(plan, plan.seed + 1);
+    let different = history::<S>(plan, plan.seed + 1);
     findings.must("D1", "another seed gives another one", one != different);
     findings.note(
         "-",
@@ -25,8 +25,8 @@ pub(super) fn run(plan: Plan) -> Findings {
 }
 
 /// Joins, shuffles, broadcasts, crashes and a partition.
-fn history(plan: Plan, seed: u64) -> u128 {
-    let mut world = base::joined::<Overlay>(plan.nodes, seed, Profile::Shipped);
+fn history<S: Subject>(plan: Plan, seed: u64) -> u128 {
+    let mut world = base::joined::<S>(plan.nodes, seed, Profile::Shipped);
     base::run(&mut world, base::CYCLE * 5);
     for number in 0..10 {
         broadcast(

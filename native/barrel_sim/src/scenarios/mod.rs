@@ -13,6 +13,8 @@ mod overlay;
 mod partition;
 mod storm;
 
+use crate::adapter::SimNode;
+use crate::overlay::Overlay;
 use crate::report::Findings;
 use crate::subject::Profile;
 
@@ -23,6 +25,28 @@ pub struct Plan {
     pub nodes: u32,
     /// Of everything random.
     pub seed: u64,
+    /// What the nodes are.
+    pub kind: Kind,
+}
+
+/// What is tested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The node that ships, with its codec and its signed records.
+    Whole,
+    /// Its views and its tree alone: many times faster, so that ten thousand of them fit into minutes.
+    Bare,
+}
+
+impl Kind {
+    /// As it is written on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::Bare => "bare",
+        }
+    }
 }
 
 /// A family of questions.
@@ -36,9 +60,32 @@ pub struct Scenario {
     pub nodes: u32,
     /// Nodes in the reduced one.
     pub reduced: u32,
-    /// Asks.
-    pub run: fn(Plan) -> Findings,
+    whole: fn(Plan) -> Findings,
+    /// `None`: only whole nodes can answer.
+    bare: Option<fn(Plan) -> Findings>,
 }
+
+impl Scenario {
+    /// Asks.
+    #[must_use]
+    pub fn run(&self, plan: Plan) -> Findings {
+        match (plan.kind, self.bare) {
+            (Kind::Bare, Some(bare)) => bare(plan),
+            _ => (self.whole)(plan),
+        }
+    }
+
+    /// What the nodes are, unless told: whole up to a thousand of them, which is a matter of time only.
+    #[must_use]
+    pub fn kind(&self, nodes: u32) -> Kind {
+        match self.bare {
+            Some(_) if nodes > MOST_WHOLE => Kind::Bare,
+            _ => Kind::Whole,
+        }
+    }
+}
+
+const MOST_WHOLE: u32 = 1000;
 
 /// All of them, the longest first, so that two threads end at about the same time.
 pub const ALL: &[Scenario] = &[
@@ -47,56 +94,64 @@ pub const ALL: &[Scenario] = &[
         rows: &["H13"],
         nodes: 10_000,
         reduced: 500,
-        run: churn::run,
+        whole: churn::run::<SimNode>,
+        bare: Some(churn::run::<Overlay>),
     },
     Scenario {
         name: "failures",
         rows: &["H7", "H8", "H9", "H10", "H11", "P5"],
         nodes: 10_000,
         reduced: 1000,
-        run: failures::run,
+        whole: failures::run::<SimNode>,
+        bare: Some(failures::run::<Overlay>),
     },
     Scenario {
         name: "overlay",
         rows: &["H1", "H2", "H3", "H4", "H5", "H6"],
         nodes: 10_000,
         reduced: 1000,
-        run: overlay::run,
+        whole: overlay::run::<SimNode>,
+        bare: Some(overlay::run::<Overlay>),
     },
     Scenario {
         name: "broadcast",
         rows: &["P1", "P2", "P3", "P4"],
         nodes: 10_000,
         reduced: 1000,
-        run: broadcast::run,
+        whole: broadcast::run::<SimNode>,
+        bare: Some(broadcast::run::<Overlay>),
     },
     Scenario {
         name: "partition",
         rows: &["H12"],
         nodes: 1000,
         reduced: 200,
-        run: partition::run,
+        whole: partition::run::<SimNode>,
+        bare: Some(partition::run::<Overlay>),
     },
     Scenario {
         name: "storm",
         rows: &["H14"],
         nodes: 1000,
         reduced: 1000,
-        run: storm::run,
+        whole: storm::run::<SimNode>,
+        bare: Some(storm::run::<Overlay>),
     },
     Scenario {
         name: "burst",
         rows: &["P7"],
         nodes: 1000,
         reduced: 300,
-        run: broadcast::burst,
+        whole: broadcast::burst::<SimNode>,
+        bare: Some(broadcast::burst::<Overlay>),
     },
     Scenario {
         name: "determinism",
         rows: &["D1"],
         nodes: 1000,
         reduced: 300,
-        run: determinism::run,
+        whole: determinism::run::<SimNode>,
+        bare: Some(determinism::run::<Overlay>),
     },
 ];
 

@@ -5,16 +5,15 @@ use super::base::{self, CYCLE, SETTLE};
 use super::limits::Limits;
 use crate::kernel::{Dice, World, mix};
 use crate::measure::{Graph, Spread};
-use crate::overlay::Overlay;
 use crate::report::{Chart, Findings, Limit, Series};
 use crate::subject::{Profile, Subject};
 
 /// Paths are measured from so many nodes at 10,000, and from all where there are no more than that.
 const SOURCES: usize = 1000;
 
-pub(super) fn run(plan: Plan) -> Findings {
+pub(super) fn run<S: Subject>(plan: Plan) -> Findings {
     let mut findings = Findings::default();
-    let mut world = base::joined::<Overlay>(plan.nodes, plan.seed, Profile::Paper);
+    let mut world = base::joined::<S>(plan.nodes, plan.seed, Profile::Paper);
     after_joins(&world, &mut findings);
     base::run(&mut world, CYCLE * SETTLE);
     settled(&world, plan, &mut findings);

@@ -4,8 +4,8 @@ use super::base::{self, CYCLE};
 use super::{Plan, Profile};
 use crate::kernel::{NodeNo, World};
 use crate::measure::Graph;
-use crate::overlay::Overlay;
 use crate::report::{Chart, Findings, Limit, Series};
+use crate::subject::Subject;
 
 /// Cycles that the parts are apart.
 const APART: [u32; 3] = [10, 50, 200];
@@ -25,10 +25,10 @@ const MIXED: f64 = 90.0;
 /// Links of a node.
 const DEGREE: u32 = 5;
 
-pub(super) fn run(plan: Plan) -> Findings {
+pub(super) fn run<S: Subject>(plan: Plan) -> Findings {
     let mut findings = Findings::default();
     for profile in [Profile::Large, Profile::Shipped] {
-        let settled = base::settled::<Overlay>(plan.nodes, plan.seed, profile);
+        let settled = base::settled::<S>(plan.nodes, plan.seed, profile);
         for percent in SMALLER {
             for cycles in APART {
                 part(
@@ -45,8 +45,8 @@ pub(super) fn run(plan: Plan) -> Findings {
     findings
 }
 
-fn part(
-    mut world: World<Overlay>,
+fn part<S: Subject>(
+    mut world: World<S>,
     plan: Plan,
     profile: Profile,
     percent: u32,

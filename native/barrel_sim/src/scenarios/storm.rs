@@ -3,16 +3,16 @@
 use super::base::{self, CYCLE};
 use super::{Plan, Profile};
 use crate::measure::Graph;
-use crate::overlay::Overlay;
 use crate::report::{Findings, Limit};
+use crate::subject::Subject;
 
 const SEEDS: u32 = 3;
 
 const CYCLES: u32 = 10;
 
-pub(super) fn run(plan: Plan) -> Findings {
+pub(super) fn run<S: Subject>(plan: Plan) -> Findings {
     let mut findings = Findings::default();
-    let mut world = base::world::<Overlay>(plan.seed);
+    let mut world = base::world::<S>(plan.seed);
     for number in 0..plan.nodes {
         let node = base::add(&mut world, plan.seed, Profile::Shipped);
         if number > 0 && number < SEEDS {
