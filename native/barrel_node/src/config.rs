@@ -43,7 +43,11 @@ impl Default for Config {
         Self {
             overlay: barrel_hyparview::Config::default(),
             tree: barrel_plumtree::Config::default(),
-            members: barrel_members::Config::default(),
+            members: barrel_members::Config {
+                // what the driver's transport takes for the end of a link
+                link_timeout: Duration::from_secs(5),
+                ..barrel_members::Config::default()
+            },
             registry: barrel_ormap::Config::default(),
             cache: CacheConfig::default(),
             directory: true,

@@ -5,12 +5,14 @@
 
 #![allow(dead_code)]
 
+pub mod words;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use barrel_node::{
-    Config, Contact, Event, Identity, Keys, Link, LinkDown, Node, NodeId, Now, Output, PublicKey, Signature,
+    CloseReason, Config, Contact, Event, Identity, Keys, Link, LinkDown, Node, NodeId, Now, Output, PublicKey, Signature,
     Standing, Table,
 };
 use bytes::Bytes;
@@ -72,6 +74,12 @@ pub struct Net {
     next_link: u64,
     pub now: Now,
     ready: VecDeque<(NodeId, Link)>,
+    /// Peers that are no nodes: tests speak for them. See [`Net::haunt`].
+    pub ghosts: BTreeSet<NodeId>,
+    /// Ghosts that read nothing.
+    pub deaf: BTreeSet<NodeId>,
+    /// Links that a node closed: who, to whom, why.
+    pub closed: Vec<(NodeId, NodeId, CloseReason)>,
     /// What each node has asked to be made durable.
     pub disks: BTreeMap<NodeId, BTreeMap<(Table, Bytes), Bytes>>,
     /// All frames that went over links, to be looked at or told again.
@@ -88,6 +96,9 @@ impl Default for Net {
             next_link: 1,
             now: Now { mono: Duration::ZERO, wall_ms: 1_700_000_000_000 },
             ready: VecDeque::new(),
+            ghosts: BTreeSet::new(),
+            deaf: BTreeSet::new(),
+            closed: Vec::new(),
             disks: BTreeMap::new(),
             frames: Vec::new(),
         }
@@ -100,6 +111,17 @@ impl Net {
     }
 
     pub fn start_as(&mut self, number: u8, name: &str, incarnation: u64, config: Config) -> NodeId {
+        self.start_with(number, name, incarnation, config, Arc::new(ToyKeys(key_of(number))))
+    }
+
+    pub fn start_with(
+        &mut self,
+        number: u8,
+        name: &str,
+        incarnation: u64,
+        config: Config,
+        keys: Arc<dyn Keys>,
+    ) -> NodeId {
         let key = key_of(number);
         let identity = Identity {
             key,
@@ -108,7 +130,7 @@ impl Net {
             incarnation,
         };
         let seed = u64::from(number) * 1000 + incarnation;
-        let node = Node::new(config, identity, Arc::new(ToyKeys(key)), seed, self.now, None);
+        let node = Node::new(config, identity, keys, seed, self.now, None);
         let id = node.id();
         self.nodes.insert(id, node);
         self.events.entry(id).or_default();
@@ -212,6 +234,9 @@ impl Net {
 
     fn carry(&mut self, from: NodeId, link: Link) {
         let now = self.now;
+        if self.ends.get(&(from, link)).is_some_and(|(to, _)| self.deaf.contains(to)) {
+            return;
+        }
         while let Some(frame) = self.nodes.get_mut(&from).and_then(|node| node.poll_send(link)) {
             let Some((to, theirs)) = self.ends.get(&(from, link)).copied() else { continue };
             self.frames.push((from, to, frame.clone()));
@@ -225,9 +250,10 @@ impl Net {
         match output {
             Output::Dial { contact, record } => self.dial(id, contact, record.map(|record| record.id())),
             Output::Ready(link) => self.ready.push_back((id, link)),
-            Output::Close { link, .. } => {
+            Output::Close { link, reason } => {
                 self.carry(id, link);
                 if let Some((peer, theirs)) = self.ends.remove(&(id, link)) {
+                    self.closed.push((id, peer, reason));
                     self.ends.remove(&(peer, theirs));
                     let now = self.now;
                     if let Some(node) = self.nodes.get_mut(&peer) {
@@ -261,7 +287,7 @@ impl Net {
         };
         let now = self.now;
         let apart = self.cut.contains(&from) != self.cut.contains(&to);
-        if apart || !self.nodes.contains_key(&to) || from == to {
+        if apart || !self.is_there(to) || from == to {
             let node = self.nodes.get_mut(&from).expect("who dials");
             node.handle_dial_failed(now, contact);
             return;
@@ -276,8 +302,52 @@ impl Net {
         self.next_link += 2;
         self.ends.insert((from, ours), (to, theirs));
         self.ends.insert((to, theirs), (from, ours));
-        self.nodes.get_mut(&to).expect("alive").handle_link_up(now, from, theirs, None);
+        if let Some(node) = self.nodes.get_mut(&to) {
+            node.handle_link_up(now, from, theirs, None);
+        }
         self.nodes.get_mut(&from).expect("who dials").handle_link_up(now, to, ours, Some(contact));
+    }
+
+    fn is_there(&self, who: NodeId) -> bool {
+        self.nodes.contains_key(&who) || self.ghosts.contains(&who)
+    }
+
+    /// Adds a peer that has a key and can be dialled, and says only what the test says.
+    pub fn haunt(&mut self, number: u8) -> NodeId {
+        let id = id_of(&key_of(number));
+        self.ghosts.insert(id);
+        id
+    }
+
+    /// Opens a link from a ghost to a node, in the place of one that is there.
+    pub fn link(&mut self, ghost: NodeId, node: NodeId) {
+        self.ends.retain(|(from, _), (to, _)| {
+            let ends = [*from, *to];
+            !(ends.contains(&ghost) && ends.contains(&node))
+        });
+        let (ours, theirs) = (Link(self.next_link), Link(self.next_link + 1));
+        self.next_link += 2;
+        self.ends.insert((ghost, ours), (node, theirs));
+        self.ends.insert((node, theirs), (ghost, ours));
+        let now = self.now;
+        self.act(node, |node| node.handle_link_up(now, ghost, theirs, None));
+    }
+
+    /// A ghost says something to a node; whether there still was a link.
+    pub fn say(&mut self, ghost: NodeId, node: NodeId, frame: impl Into<Bytes>) -> bool {
+        let (now, frame) = (self.now, frame.into());
+        match self.link_between(node, ghost) {
+            Some(link) => {
+                self.act(node, |node| node.handle_message(now, link, frame));
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// What one said to another.
+    pub fn heard(&self, from: NodeId, to: NodeId) -> impl Iterator<Item = &Bytes> {
+        self.frames.iter().filter(move |(a, b, _)| (*a, *b) == (from, to)).map(|(.., frame)| frame)
     }
 
     /// How often a node has told something.
