@@ -59,7 +59,7 @@ impl Node {
             }
             _ => {
                 self.accuse(now, peer, Misdeed::Forged);
-                self.close(now, link, CloseReason::Misbehaved);
+                self.expel(now, peer, link);
                 return;
             }
         }

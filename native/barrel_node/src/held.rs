@@ -15,6 +15,7 @@
 //! | records of nodes in our views | | views, links and dials, and 130, of at most 1.5 KiB |
 //! | broadcasts of applications | | 32,768 ids, 8 MiB of bodies |
 //! | messages that passed lately | | 4,096 of about 100 B |
+//! | peers that get no link | | 256 of about 50 B |
 //! | claims about nodes without a record | 128 | 1,024 |
 //! | members | | 16,384 |
 //! | entries of the registry, and of the directory | | 16,384 logs, 2^20 entries, 512 MiB |

@@ -26,6 +26,13 @@ impl Node {
             self.close(now, link, CloseReason::Unneeded);
             return;
         }
+        if self.links.is_shunned(now.mono, peer) {
+            self.outputs.push_back(Output::Close { link, reason: CloseReason::Misbehaved });
+            if let Some(contact) = dialled {
+                self.handle_dial_failed(now, contact);
+            }
+            return;
+        }
         if self.links.up(peer).is_none_or(|up| up.link != link) {
             if let Some(older) = self.links.up(peer).map(|up| up.link) {
                 self.on_link_gone(now, older, LinkDown::Local);
@@ -184,7 +191,8 @@ impl Node {
 
     /// Asks for a link to a peer whose address we know.
     pub(crate) fn dial(&mut self, now: Now, peer: NodeId) {
-        match self.find_record(peer) {
+        let shunned = self.links.is_shunned(now.mono, peer);
+        match self.find_record(peer).filter(|_| !shunned) {
             Some(record) => {
                 self.outputs.push_back(Output::Dial { contact: Contact::Peer(peer), record: Some(record) });
             }
@@ -222,15 +230,22 @@ impl Node {
         self.outputs.push_back(Output::Close { link, reason });
     }
 
-    /// Notes an offence, names the culprit, and ends the link of one that goes on.
+    /// Notes an offence, names the culprit, and ends the link of one that goes on; it gets
+    /// no other for a while.
     pub(crate) fn accuse(&mut self, now: Now, peer: NodeId, what: Misdeed) {
         self.tell(Event::Misbehaved { peer, what });
         let Some(up) = self.links.up_mut(peer) else { return };
         up.misdeeds += 1;
         if up.misdeeds >= MAX_MISDEEDS {
             let link = up.link;
-            self.close(now, link, CloseReason::Misbehaved);
+            self.expel(now, peer, link);
         }
+    }
+
+    /// Ends the link of a peer for what it did.
+    pub(crate) fn expel(&mut self, now: Now, peer: NodeId, link: Link) {
+        self.links.shun(now.mono, peer);
+        self.close(now, link, CloseReason::Misbehaved);
     }
 
     fn is_alone(&self) -> bool {

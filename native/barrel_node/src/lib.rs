@@ -40,7 +40,7 @@
 //! # What peers can do
 //!
 //! Any bytes from a peer are survived. A peer that breaks the protocol is named in
-//! [`Event::Misbehaved`] and loses its link in the end; what it can make this node hold,
+//! [`Event::Misbehaved`] and loses its link in the end, for a minute; what it can make this node hold,
 //! send or compute is bounded by constants and settings that stand beside each container.
 //! Members are authenticated, and trusted not to lie about other members' services; what
 //! a record says of a node is signed by that node.

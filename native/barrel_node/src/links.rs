@@ -27,12 +27,22 @@ const MAX_WAITING: usize = 32;
 /// records of a whole address book. Whom we dial may be what a peer has made up.
 pub(crate) const MAX_WAITING_BYTES: usize = 64 << 10;
 
+/// Who has lost its link for what it did gets no other for so long, from either side:
+/// long enough that its next offences cost nothing to speak of. A guess.
+const SHUN_FOR: Duration = Duration::from_secs(60);
+
+/// At most so many are remembered; beyond it the one whose time ends first is forgiven.
+/// Each is a key that was let into the cluster.
+const MAX_SHUNNED: usize = 256;
+
 /// All links of a node.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Links {
     up: BTreeMap<NodeId, Up>,
     peers: BTreeMap<Link, NodeId>,
     dials: BTreeMap<NodeId, Vec<(Class, Bytes)>>,
+    /// Who gets no link, and until when.
+    shunned: BTreeMap<NodeId, Duration>,
 }
 
 /// One link.
@@ -156,6 +166,20 @@ impl Links {
     /// A dial came to nothing; whether there was one.
     pub(crate) fn on_dial_failed(&mut self, peer: NodeId) -> bool {
         self.dials.remove(&peer).is_some()
+    }
+
+    /// This peer gets no link for a while.
+    pub(crate) fn shun(&mut self, now: Duration, peer: NodeId) {
+        self.shunned.retain(|_, until| *until > now);
+        self.shunned.insert(peer, now + SHUN_FOR);
+        if self.shunned.len() > MAX_SHUNNED {
+            let first = self.shunned.iter().min_by_key(|(_, until)| **until).map(|(peer, _)| *peer);
+            first.and_then(|peer| self.shunned.remove(&peer));
+        }
+    }
+
+    pub(crate) fn is_shunned(&self, now: Duration, peer: NodeId) -> bool {
+        self.shunned.get(&peer).is_some_and(|until| *until > now)
     }
 
     pub(crate) fn peer(&self, link: Link) -> Option<NodeId> {
@@ -295,6 +319,21 @@ mod tests {
         assert_eq!(admitted(100), 101);
         assert_eq!(admitted(101), 10);
         assert_eq!(admitted(200), 101);
+    }
+
+    #[test]
+    fn so_many_are_shunned_and_not_for_ever() {
+        let mut links = Links::default();
+        let peer = |number: u16| {
+            let mut id = [0; 16];
+            id[..2].copy_from_slice(&number.to_be_bytes());
+            barrel_ormap::OriginKey(id)
+        };
+        let at = |ms: u16| Duration::from_millis(ms.into());
+        (0..1000).for_each(|number| links.shun(at(number), peer(number)));
+        assert_eq!(links.shunned.len(), MAX_SHUNNED);
+        assert!(links.is_shunned(at(1000), peer(999)) && !links.is_shunned(at(1000), peer(0)));
+        assert!(!links.is_shunned(at(1000) + SHUN_FOR, peer(999)));
     }
 
     #[test]

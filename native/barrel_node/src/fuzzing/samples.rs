@@ -189,12 +189,12 @@ fn kept() -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut cloud = RangeSet::new();
     cloud.insert(5, 6);
     let applied = Coverage { base: 3, cloud: cloud.clone() };
-    let birth = Some(Birth { log, seq: 1, moves: 1 });
+    let births = vec![Birth { log, seq: 1, moves: 1 }];
     let (hlc, writer) = (Hlc::from_u64(1 << 56), Some(Peer::B.id()));
     let pair = Pair::new(b"key", b"value");
     let records = [
         (RecordId::Log(log), Kept::Log { applied, dead: cloud, collected: 1 }),
-        (RecordId::Entry(log, 2), Kept::Entry { pair, hlc, writer, birth, parked: false }),
+        (RecordId::Entry(log, 2), Kept::Entry { pair, hlc, writer, births, parked: false }),
         (RecordId::Floor(Peer::B.id()), Kept::Floor(3)),
         (RecordId::Map, Kept::Map { epoch: 2 }),
     ];

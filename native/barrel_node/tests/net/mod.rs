@@ -3,8 +3,9 @@
 //! A few nodes with an instant network between them: frames arrive in order at once,
 //! time moves only when a test says so.
 
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
+pub mod siege;
 pub mod words;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -343,6 +344,11 @@ impl Net {
             }
             None => false,
         }
+    }
+
+    /// Links that a node has.
+    pub fn links_of(&self, who: NodeId) -> usize {
+        self.ends.keys().filter(|(node, _)| *node == who).count()
     }
 
     /// What one said to another.
