@@ -39,6 +39,8 @@ pub enum Act {
     Drop,
     /// Comes twice.
     Duplicate,
+    /// Comes later by this, and what is sent behind it waits: a packet was lost and sent again.
+    Late(Duration),
     /// Comes later by this, and others may overtake it.
     Deliver(Duration),
 }

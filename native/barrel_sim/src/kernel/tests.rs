@@ -322,6 +322,10 @@ fn hostile_rules_do_what_they_say() {
         faulty(Act::Deliver(Duration::from_millis(5))),
         [Seen::Heard(2), Seen::Heard(1)]
     );
+    assert_eq!(
+        faulty(Act::Late(Duration::from_millis(5))),
+        [Seen::Heard(1), Seen::Heard(2)]
+    );
     assert_eq!(faulty(Act::Reset), [Seen::Down(0, LinkDown::Failed)]);
 }
 

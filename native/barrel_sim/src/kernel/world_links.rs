@@ -35,6 +35,10 @@ impl<M: Machine> World<M> {
                 self.send(which, end, message.clone());
                 self.send(which, end, message);
             }
+            Verdict::Hit(Act::Late(by)) => {
+                let at = self.arrival(which, end).after(by);
+                self.send_at(at, which, end, message);
+            }
             Verdict::Hit(Act::Deliver(after)) => {
                 let at = self.arrival(which, end).after(after);
                 self.queue.push(at, Event::Arrive(which, 1 - end, message));
@@ -45,6 +49,10 @@ impl<M: Machine> World<M> {
     /// In order behind what was sent before.
     pub(crate) fn send(&mut self, which: ConnRef, end: usize, message: M::Message) {
         let at = self.arrival(which, end);
+        self.send_at(at, which, end, message);
+    }
+
+    fn send_at(&mut self, at: Time, which: ConnRef, end: usize, message: M::Message) {
         if let Some(conn) = self.conns.find_mut(which) {
             conn.ends[end].not_before = at;
         }

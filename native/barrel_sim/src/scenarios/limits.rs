@@ -34,7 +34,8 @@ impl Limits {
             // paths shrink with the logarithm, and clustering grows as the nodes become fewer:
             // a random graph of degree five has 4 / nodes
             Self {
-                path: 4.8,
+                // seen: 0.725 for each natural logarithm
+                path: 6.45 - 0.72 * (10_000.0 / f64::from(nodes)).ln(),
                 hops: 8.0,
                 clustering: 10.0 / f64::from(nodes),
                 one_sender_hops: 8.0,

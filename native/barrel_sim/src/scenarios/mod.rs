@@ -6,11 +6,14 @@
 mod base;
 mod broadcast;
 mod churn;
+mod cluster;
 mod determinism;
 mod failures;
 mod limits;
+mod members;
 mod overlay;
 mod partition;
+mod registry;
 mod storm;
 
 use crate::adapter::SimNode;
@@ -152,6 +155,22 @@ pub const ALL: &[Scenario] = &[
         reduced: 300,
         whole: determinism::run::<SimNode>,
         bare: Some(determinism::run::<Overlay>),
+    },
+    Scenario {
+        name: "members",
+        rows: &["M2"],
+        nodes: 1000,
+        reduced: 100,
+        whole: members::run,
+        bare: None,
+    },
+    Scenario {
+        name: "registry",
+        rows: &["C3", "P6", "P8"],
+        nodes: 1000,
+        reduced: 100,
+        whole: registry::run,
+        bare: None,
     },
 ];
 
