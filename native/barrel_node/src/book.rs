@@ -6,7 +6,8 @@
 //! members stand in the directory. This book holds the others: of nodes that just
 //! joined, and of all when the directory is switched off.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use crate::NodeId;
 use crate::record::Record;
@@ -14,6 +15,32 @@ use crate::record::Record;
 /// Records beyond those in use that are kept before the book is cleared out: the ids of
 /// a few shuffles.
 pub(crate) const SLACK: usize = 64;
+
+/// A record is taken to be known everywhere so long after it came here: two comparisons
+/// with the longest wait between them.
+const NEW_FOR: Duration = Duration::from_secs(60);
+
+/// So many newcomers are remembered; in a rush the earlier ones are found by comparison.
+const MAX_NEWCOMERS: usize = 256;
+
+/// Members whose record has only just come.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Newcomers {
+    since: VecDeque<(Duration, NodeId)>,
+}
+
+impl Newcomers {
+    pub(crate) fn add(&mut self, now: Duration, id: NodeId) {
+        while self.since.len() >= MAX_NEWCOMERS || self.since.front().is_some_and(|(at, _)| *at + NEW_FOR <= now) {
+            self.since.pop_front();
+        }
+        self.since.push_back((now, id));
+    }
+
+    pub(crate) fn contains(&self, now: Duration, id: NodeId) -> bool {
+        self.since.iter().any(|(at, known)| *known == id && *at + NEW_FOR > now)
+    }
+}
 
 /// Records by node.
 #[derive(Clone, Debug, Default)]

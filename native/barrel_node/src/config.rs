@@ -22,6 +22,11 @@ pub struct Config {
     /// Keep the records of all members. Without it there is no liveness either: what
     /// simulations of the overlay alone need.
     pub directory: bool,
+    /// The overlay's messages carry the signed records of the nodes they name, where the
+    /// receiver may not have them; a node without a record is not dialled. Off, the driver
+    /// has to know the way to any id: in simulations of the overlay alone, where half of
+    /// the time would go into records.
+    pub carry_records: bool,
     /// Each node compares its stores with somebody so often, give or take a quarter. The
     /// middle of the 10 to 30 s that others use; it bounds how long a lost broadcast
     /// stays unnoticed.
@@ -51,6 +56,7 @@ impl Default for Config {
             registry: barrel_ormap::Config::default(),
             cache: CacheConfig::default(),
             directory: true,
+            carry_records: true,
             compare_period: Duration::from_secs(15),
             linger: Duration::from_secs(2),
             contact_retry: Duration::from_secs(5),

@@ -193,6 +193,7 @@ impl Node {
         let (id, incarnation) = (self.keys.id(&claims.key), card.incarnation);
         // a refusal is told by the members' own events, where somebody has to know
         if self.members.handle_record(now.mono, id, card).is_ok() {
+            self.newcomers.add(now.mono, id);
             self.stores.begin(id, incarnation);
         }
         self.overlay.handle_cluster_size(now.mono, self.members.up());

@@ -28,7 +28,7 @@ pub enum Output {
     Dial {
         /// Whom.
         contact: Contact,
-        /// Its record, where `contact` is a peer.
+        /// Its record, where `contact` is a peer and we have one.
         record: Option<Record>,
     },
     /// Something waits for this link: take it with `poll_send` until there is nothing.

@@ -10,8 +10,13 @@ use crate::group::group_of;
 use crate::node::Node;
 use crate::queue::Class;
 use crate::record::{BadRecord, Record};
+use crate::topic::MessageId;
 use crate::wire::{self, Frame, Greeting};
 use crate::{Link, NodeId, Now};
+
+/// Requests per second of one peer for what is not here, or beyond what it may get. As
+/// many as an honest one can ask at all: 64 at a time, every 20 ms, and some more.
+const MAX_UNANSWERED: u32 = 4000;
 
 impl Node {
     pub(crate) fn on_frame(&mut self, now: Now, peer: NodeId, link: Link, frame: Frame) {
@@ -28,10 +33,7 @@ impl Node {
                     self.send(now, peer, Class::Control, &Frame::Overlay { msg: parting, records: Vec::new() });
                     return;
                 }
-                let library = self.stores.library(&self.members);
-                if self.tree.handle_message(now.mono, peer, msg, &library).is_err() {
-                    self.accuse(now, peer, Misdeed::Tree);
-                }
+                self.on_tree_message(now, peer, msg);
             }
             Frame::Members(msg) => {
                 if self.members.handle_message(now.mono, peer, msg).is_err() {
@@ -40,6 +42,22 @@ impl Node {
             }
             Frame::Sync(msg) => self.on_sync(now, peer, msg),
             Frame::Optional => {}
+        }
+    }
+
+    fn on_tree_message(&mut self, now: Now, peer: NodeId, msg: barrel_plumtree::Message<MessageId>) {
+        let unanswered = |tree: &barrel_plumtree::Plumtree<_, _>| {
+            let stats = tree.stats();
+            stats.graft_refused + stats.graft_unknown
+        };
+        let before = unanswered(&self.tree);
+        let library = self.stores.library(&self.members);
+        let heard = self.tree.handle_message(now.mono, peer, msg, &library);
+        // to ask for what is not here happens, but not often
+        let asks_too_much = unanswered(&self.tree) > before
+            && self.links.up_mut(peer).is_some_and(|up| !up.grafts.admit(now.mono, MAX_UNANSWERED));
+        if heard.is_err() || asks_too_much {
+            self.accuse(now, peer, Misdeed::Tree);
         }
     }
 
@@ -107,8 +125,7 @@ impl Node {
     /// A record that came with a message; nothing, when it is known. Known bytes need no
     /// second look at their signature.
     fn read_record(&self, bytes: Bytes) -> Result<Option<Record>, BadRecord> {
-        let (claims, _) = wire::decode_record(&bytes).ok_or(BadRecord::Malformed)?;
-        let id = self.keys.id(&claims.key);
+        let id = self.keys.id(&wire::record_key(&bytes).ok_or(BadRecord::Malformed)?);
         let known = id == self.id()
             || self.book.find(id).is_some_and(|known| known.bytes() == &bytes)
             || self.stores.has_record(id, &bytes);
@@ -117,6 +134,9 @@ impl Node {
 
     /// Takes out of a list of ids those that nobody could dial.
     fn leave_out_strangers(&self, msg: &mut Overlay<NodeId>) {
+        if !self.config.carry_records {
+            return;
+        }
         match msg {
             Overlay::Shuffle { peers, .. }
             | Overlay::ShuffleReply { peers, .. }
@@ -129,8 +149,13 @@ impl Node {
         id == self.id() || self.book.find(id).is_some() || self.stores.knows(id)
     }
 
-    /// The records of the nodes that a message names, as far as we have them.
-    pub(crate) fn attach(&self, msg: &Overlay<NodeId>) -> Vec<Bytes> {
+    /// The records of the nodes that a message names, as far as we have them, and as far as
+    /// the receiver may lack them: what has been in the directory for a while, has been
+    /// broadcast, and compared.
+    pub(crate) fn attach(&self, now: Now, msg: &Overlay<NodeId>) -> Vec<Bytes> {
+        if !self.config.carry_records {
+            return Vec::new();
+        }
         let mut named: Vec<NodeId> = match msg {
             Overlay::ForwardJoin { joiner, .. } => vec![*joiner],
             Overlay::Shuffle { origin, peers, .. } => {
@@ -149,7 +174,8 @@ impl Node {
         };
         named.sort_unstable();
         named.dedup();
-        named.into_iter().filter_map(|id| self.record_bytes(id)).collect()
+        let unheard = |id: &NodeId| !self.stores.knows(*id) || self.newcomers.contains(now.mono, *id);
+        named.into_iter().filter(unheard).filter_map(|id| self.record_bytes(id)).collect()
     }
 
     fn record_bytes(&self, id: NodeId) -> Option<Bytes> {

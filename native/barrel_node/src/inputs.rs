@@ -137,6 +137,9 @@ impl Node {
         self.open_late_maps(now);
         self.stores.handle_timeout(now, &mut self.clock);
         self.compare_when_due(now);
+        for link in self.links.stalled(now.mono) {
+            self.close(now, link, CloseReason::TooSlow);
+        }
         for link in self.links.unneeded(now.mono, self.config.linger) {
             self.close(now, link, CloseReason::Unneeded);
         }
@@ -184,7 +187,7 @@ impl Node {
             Sent::Ring(link) => self.outputs.push_back(Output::Ready(link)),
             Sent::Dial => self.dial(now, to),
             Sent::Dropped(Some(link)) if class == Class::Control => self.close(now, link, CloseReason::TooSlow),
-            Sent::Dropped(Some(link)) => self.links.fall_behind(link),
+            Sent::Dropped(Some(link)) => self.links.fall_behind(now.mono, link),
             Sent::Dropped(None) => self.on_unreachable(now, to),
         }
     }
@@ -192,14 +195,12 @@ impl Node {
     /// Asks for a link to a peer whose address we know.
     pub(crate) fn dial(&mut self, now: Now, peer: NodeId) {
         let shunned = self.links.is_shunned(now.mono, peer);
-        match self.find_record(peer).filter(|_| !shunned) {
-            Some(record) => {
-                self.outputs.push_back(Output::Dial { contact: Contact::Peer(peer), record: Some(record) });
-            }
-            None => {
-                self.links.on_dial_failed(peer);
-                self.on_unreachable(now, peer);
-            }
+        let record = self.find_record(peer);
+        if shunned || (record.is_none() && self.config.carry_records) {
+            self.links.on_dial_failed(peer);
+            self.on_unreachable(now, peer);
+        } else {
+            self.outputs.push_back(Output::Dial { contact: Contact::Peer(peer), record });
         }
     }
 

@@ -27,6 +27,10 @@ const MAX_WAITING: usize = 32;
 /// records of a whole address book. Whom we dial may be what a peer has made up.
 pub(crate) const MAX_WAITING_BYTES: usize = 64 << 10;
 
+/// A link that is full and takes nothing for so long is given up: what waits on it counts
+/// against what we may send to others. As long as a dead link lives. A guess.
+const STALLED: Duration = Duration::from_secs(10);
+
 /// Who has lost its link for what it did gets no other for so long, from either side:
 /// long enough that its next offences cost nothing to speak of. A guess.
 const SHUN_FOR: Duration = Duration::from_secs(60);
@@ -60,8 +64,10 @@ pub(crate) struct Up {
     ours: bool,
     /// The driver has been told that something waits.
     rung: bool,
-    /// A payload for it was dropped.
-    behind: bool,
+    /// Something for it was dropped: since when it has taken nothing.
+    behind: Option<Stall>,
+    /// Frames that it took.
+    taken: u64,
     last_use: Duration,
     pub(crate) misdeeds: u32,
     /// It was told that the peer's clock is wrong.
@@ -70,6 +76,16 @@ pub(crate) struct Up {
     pub(crate) asked: bool,
     /// Claims of the peer beyond its share.
     pub(crate) claims: Allowance,
+    /// Requests of the peer for what is not here, or for too much.
+    pub(crate) grafts: Allowance,
+}
+
+/// How a link stands that is behind.
+#[derive(Clone, Copy, Debug)]
+struct Stall {
+    since: Duration,
+    /// [`Up::taken`] then.
+    taken: u64,
 }
 
 /// So many per second, and what comes in ten seconds at once.
@@ -145,12 +161,14 @@ impl Links {
                 neighbor: false,
                 ours,
                 rung: false,
-                behind: false,
+                behind: None,
+                taken: 0,
                 last_use: now,
                 misdeeds: 0,
                 clock_told: false,
                 asked: false,
                 claims: Allowance::default(),
+                grafts: Allowance::default(),
             },
         );
         self.dials.remove(&peer).unwrap_or_default()
@@ -220,7 +238,10 @@ impl Links {
 
     /// The next frame of a link, of this class or a more urgent one.
     pub(crate) fn pop(&mut self, link: Link, at_most: Class) -> Option<Bytes> {
-        self.up.get_mut(self.peers.get(&link)?)?.queue.pop(at_most)
+        let up = self.up.get_mut(self.peers.get(&link)?)?;
+        let frame = up.queue.pop(at_most);
+        up.taken += u64::from(frame.is_some());
+        frame
     }
 
     /// Nothing waits for the link any more: the next frame rings again.
@@ -237,18 +258,32 @@ impl Links {
     }
 
     /// A payload was dropped: the peer lacks something that it will not hear of.
-    pub(crate) fn fall_behind(&mut self, link: Link) {
+    pub(crate) fn fall_behind(&mut self, now: Duration, link: Link) {
         if let Some(up) = self.peers.get(&link).and_then(|peer| self.up.get_mut(peer)) {
-            up.behind = true;
+            up.behind.get_or_insert(Stall { since: now, taken: up.taken });
         }
+    }
+
+    /// Links that are behind and have taken nothing for too long.
+    pub(crate) fn stalled(&mut self, now: Duration) -> Vec<Link> {
+        let mut stalled = Vec::new();
+        for up in self.up.values_mut() {
+            let Some(stall) = &mut up.behind else { continue };
+            if stall.taken != up.taken {
+                *stall = Stall { since: now, taken: up.taken };
+            } else if stall.since + STALLED <= now {
+                stalled.push(up.link);
+            }
+        }
+        stalled
     }
 
     /// Peers that lack something and take frames again; each is named once.
     pub(crate) fn caught_up(&mut self) -> Vec<NodeId> {
-        let ready = self.up.iter_mut().filter(|(_, up)| up.behind && up.queue.is_empty());
+        let ready = self.up.iter_mut().filter(|(_, up)| up.behind.is_some() && up.queue.is_empty());
         ready
             .map(|(peer, up)| {
-                up.behind = false;
+                up.behind = None;
                 *peer
             })
             .collect()

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::book::Book;
+use crate::book::{Book, Newcomers};
 use crate::config::Config;
 use crate::contacts::Contacts;
 use crate::event::{Contact, Event, Output, Write};
@@ -56,6 +56,7 @@ pub struct Node {
     pub(crate) clock: Clock,
     pub(crate) links: Links,
     pub(crate) book: Book,
+    pub(crate) newcomers: Newcomers,
     pub(crate) contacts: Contacts,
     pub(crate) rounds: Rounds,
     pub(crate) rng: ChaCha8Rng,
@@ -120,6 +121,7 @@ impl Node {
             stores: Stores::new(me, identity.incarnation, &config),
             compare_at: now.mono,
             contacts: Contacts::new(config.contact_retry),
+            newcomers: Newcomers::default(),
             mend_at: None,
             mends: 0,
             links: Links::default(),

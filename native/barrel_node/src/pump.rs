@@ -57,7 +57,7 @@ impl Node {
     fn on_overlay(&mut self, now: Now, output: OverlayOutput<NodeId>) {
         match output {
             OverlayOutput::Send { to, msg } => {
-                let records = self.attach(&msg);
+                let records = self.attach(now, &msg);
                 self.send(now, to, Class::Control, &Frame::Overlay { msg, records });
             }
             OverlayOutput::Release { peer } => self.links.release(now.mono, peer),

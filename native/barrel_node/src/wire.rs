@@ -40,7 +40,7 @@ mod tree;
 mod writer;
 
 use crate::NodeId;
-use crate::keys::Signature;
+use crate::keys::{PublicKey, Signature};
 use crate::record::Claims;
 use crate::sync::SyncMessage;
 use crate::topic::MessageId;
@@ -168,6 +168,11 @@ pub(crate) fn encode_claims(claims: &Claims) -> Vec<u8> {
 /// What of a record is signed.
 pub(crate) fn signed_bytes(body: &[u8]) -> Vec<u8> {
     record::signed_bytes(body)
+}
+
+/// Whose record it is, if it is one.
+pub(crate) fn record_key(bytes: &Bytes) -> Option<PublicKey> {
+    bytes.first_chunk().copied()
 }
 
 /// What a record says, not yet believed.

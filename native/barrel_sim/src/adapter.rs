@@ -285,6 +285,7 @@ impl Subject for SimNode {
             node,
             config: node::Config {
                 directory: false,
+                carry_records: false,
                 ..config(profile)
             },
             seed,
