@@ -45,6 +45,7 @@
 //! A value from too far in the future is applied like any other but *parked*: it is kept
 //! beside the value it will replace and counts when our clock has reached it.
 
+mod answer;
 mod apply;
 mod check;
 mod config;
@@ -52,10 +53,12 @@ mod delta;
 mod entry;
 mod log;
 mod moving;
+mod place;
 mod record;
 mod reset;
 mod room;
 mod sync;
+mod time;
 mod view;
 
 use std::borrow::Borrow;
@@ -196,6 +199,8 @@ pub struct LwwMap {
     /// See [`Collected`].
     epoch: u64,
     resets: Resets,
+    /// Peers on whose word something was forgotten, and when.
+    unsure: BTreeMap<OriginKey, Duration>,
     /// How far a log was compared that differs from a peer's. As many as there are logs.
     repaired: BTreeMap<LogName, u64>,
     view: view::View,
@@ -236,6 +241,7 @@ impl LwwMap {
             bytes: 0,
             epoch: 0,
             resets: Resets::default(),
+            unsure: BTreeMap::new(),
             repaired: BTreeMap::new(),
             view: view::View::default(),
             departed: BTreeMap::new(),
@@ -365,6 +371,7 @@ impl LwwMap {
     /// the departed.
     pub fn handle_timeout(&mut self, now: Now, clock: &mut Clock) {
         self.see(now, clock);
+        self.be_sure_again();
         self.unpark(clock);
         self.collect();
         self.move_values();
@@ -381,8 +388,10 @@ impl LwwMap {
             let wait = wall_ms.saturating_sub(self.now.wall_ms.saturating_add(self.drift_ms));
             self.now.mono.saturating_add(Duration::from_millis(wait))
         });
+        let sure = self.unsure.values().min();
+        let sure = sure.map(|since| since.saturating_add(self.config.horizon));
         let look = (!self.waiting.is_empty()).then_some(self.look_at);
-        [collect, look, unpark, self.move_at()]
+        [collect, look, sure, unpark, self.move_at()]
             .into_iter()
             .flatten()
             .min()
@@ -413,172 +422,6 @@ impl LwwMap {
         self.touched.insert(self.me);
         let won = self.settle(entry);
         debug_assert!(won, "an own write was lost");
-    }
-
-    /// Makes the entry the value of its key, unless there is a better one. Whether it won.
-    fn settle(&mut self, mut entry: Entry) -> bool {
-        let old = self.current.get(entry.key());
-        let old = old.map(|old| Arc::clone(&old.0));
-        if let Some(old) = old {
-            let wins = entry.beats(&old);
-            let loser = if wins { &old } else { &entry };
-            let owed: Vec<_> = loser.owed().filter(|birth| !self.knows(*birth)).collect();
-            if !wins && owed.is_empty() {
-                return false;
-            }
-            if !wins {
-                entry = Entry::clone(&old);
-            }
-            entry.inherit(owed);
-            self.remember(entry.key());
-            self.drop_current(entry.key());
-            self.put_in_place(entry);
-            return wins;
-        }
-        self.remember(entry.key());
-        self.put_in_place(entry);
-        true
-    }
-
-    fn put_in_place(&mut self, entry: Entry) {
-        let entry = Arc::new(entry);
-        self.link(&entry);
-        self.current.insert(ByKey(entry));
-    }
-
-    /// Keeps the entry beside the value of its key, until its time comes.
-    fn park(&mut self, entry: Entry) {
-        let entry = Arc::new(entry);
-        self.link(&entry);
-        if let Some(log) = self.logs.get_mut(&*entry.log) {
-            log.parked += 1;
-        }
-        // A removal that has removed nothing yet is not collected.
-        self.removals
-            .remove(&(entry.since(), *entry.log, entry.seq));
-        let at = (entry.hlc, *entry.log, entry.seq);
-        self.parked.insert(at, entry);
-        self.stats.ahead += 1;
-    }
-
-    /// Takes the parked entry out and forgets it.
-    fn unpark_one(&mut self, at: (Hlc, LogName, u64)) -> Option<Arc<Entry>> {
-        let entry = self.parked.remove(&at)?;
-        self.unlink(&entry);
-        if let Some(log) = self.logs.get_mut(&at.1) {
-            log.parked -= 1;
-        }
-        Some(entry)
-    }
-
-    /// Settles what was parked until now.
-    fn unpark(&mut self, clock: &mut Clock) {
-        while let Some((&at, _)) = self.parked.first_key_value() {
-            if clock.receive(self.now.wall_ms, at.0).is_err() {
-                break;
-            }
-            if let Some(entry) = self.unpark_one(at) {
-                self.settle(Arc::unwrap_or_clone(entry));
-            }
-        }
-    }
-
-    /// Forgets removals that are older than the horizon. One that came here before what it
-    /// removed has to wait: nobody could tell from us that the value is dead.
-    fn collect(&mut self) {
-        if self.look_at <= self.now.mono {
-            self.removals.append(&mut self.waiting);
-            self.look_at = self.now.mono.saturating_add(self.config.horizon / 4);
-        }
-        let mut any = false;
-        for _ in 0..PER_TURN {
-            let Some(&removal) = self.removals.first() else {
-                break;
-            };
-            let (since, name, seq) = removal;
-            if since.saturating_add(self.config.horizon) > self.now.mono {
-                break;
-            }
-            let log = self.logs.get(&name);
-            let Some(entry) = log.and_then(|log| log.live.get(&seq)).cloned() else {
-                debug_assert!(false, "a removal that is not live");
-                self.removals.remove(&removal);
-                continue;
-            };
-            if entry.owed().any(|birth| !self.knows(birth)) {
-                self.removals.remove(&removal);
-                self.waiting.insert(removal);
-                continue;
-            }
-            self.drop_live(&entry);
-            self.raise_collected(name, seq);
-            any = true;
-        }
-        if any {
-            self.raise_epoch();
-        }
-    }
-
-    /// Whether the value has arrived here, under the dot of its birth.
-    fn knows(&self, birth: Birth) -> bool {
-        let log = self.logs.get(&birth.log);
-        log.is_some_and(|log| log.applied.contains(birth.seq)) || self.is_closed(birth.log)
-    }
-
-    /// Drops a live entry for good, wherever it is. What is shown changes with it.
-    fn drop_live(&mut self, entry: &Arc<Entry>) {
-        let at = (entry.hlc, *entry.log, entry.seq);
-        if self.unpark_one(at).is_none() {
-            self.remember(entry.key());
-            self.drop_current(entry.key());
-        }
-    }
-
-    fn drop_current(&mut self, key: &[u8]) {
-        if let Some(old) = self.current.take(key) {
-            self.unlink(&old.0);
-        }
-    }
-
-    /// Enters a live entry into its log and all that counts.
-    fn link(&mut self, entry: &Arc<Entry>) {
-        let name = *entry.log;
-        if let Some(log) = self.logs.get_mut(&name) {
-            log.link(entry, &self.config.audit_key);
-        }
-        self.entries += 1;
-        self.bytes += entry.pair.bytes();
-        if entry.is_removal() {
-            self.removals.insert((entry.since(), name, entry.seq));
-        }
-        if entry.moved_from().is_some() {
-            let birth = entry.birth();
-            let at = (birth.log, birth.seq, name, entry.seq);
-            self.moved.insert(at, Arc::clone(entry));
-        }
-        self.judge(entry);
-        self.note(RecordId::Entry(name, entry.seq));
-        self.touched.insert(name);
-    }
-
-    fn unlink(&mut self, entry: &Entry) {
-        let name = *entry.log;
-        if let Some(log) = self.logs.get_mut(&name) {
-            log.unlink(entry, &self.config.audit_key);
-        }
-        self.entries -= 1;
-        self.bytes -= entry.pair.bytes();
-        let removal = (entry.since(), name, entry.seq);
-        if !self.removals.remove(&removal) {
-            self.waiting.remove(&removal);
-        }
-        if entry.moved_from().is_some() {
-            let birth = entry.birth();
-            self.moved.remove(&(birth.log, birth.seq, name, entry.seq));
-        }
-        self.view.forget(name, entry.seq);
-        self.note(RecordId::Entry(name, entry.seq));
-        self.touched.insert(name);
     }
 
     /// What came along with a call.

@@ -206,6 +206,7 @@ impl LwwMap {
         if from < forgotten && !before.contains_all(from, forgotten) {
             self.raise_collected(name, forgotten);
             self.raise_epoch();
+            self.be_unsure(peer);
         }
         let (now, wall_ms) = (self.now.mono, self.now.wall_ms);
         let (mut latest, mut any) = (Hlc::ZERO, false);

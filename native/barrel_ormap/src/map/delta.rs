@@ -20,7 +20,8 @@ const COLLECTED: usize = 20;
 pub struct Collected {
     /// The last operation whose removal it has collected, or 0.
     pub upto: u64,
-    /// Changes whenever the sender has collected anything, in any log.
+    /// Changes whenever the sender has collected anything, in any log. 0 if nobody may rely
+    /// on what it says of that.
     pub epoch: u64,
 }
 

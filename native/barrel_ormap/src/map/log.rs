@@ -15,6 +15,18 @@ use super::entry::{Entry, LogName};
 /// that many holes it is time to pull.
 pub(super) const MAX_RANGES: usize = 1024;
 
+/// In the `cloud` of a summary, the bits that say how far beyond the base the ranges
+/// reach, so that who has more sees that there is nothing to want. The others are a hash.
+const REACH: u64 = u32::MAX as u64;
+
+/// Whether somebody with that summary has operations that the other lacks, as far as that
+/// can be seen.
+pub(super) fn has_more(theirs: &Summary, ours: &Summary) -> bool {
+    let reach = theirs.cloud & REACH;
+    let far = reach == REACH || theirs.base.saturating_add(reach) > ours.base;
+    theirs.base > ours.base || theirs.cloud != 0 && theirs.cloud != ours.cloud && far
+}
+
 /// One log. Operations that are applied and have no live entry were replaced by later
 /// values of their keys.
 #[derive(Clone, Debug)]
@@ -78,7 +90,9 @@ impl Log {
         let cloud = if self.applied.cloud.is_empty() {
             0
         } else {
-            key.words(ranges.flat_map(|(first, last)| [first, last])) as u64
+            let hash = key.words(ranges.flat_map(|(first, last)| [first, last])) as u64;
+            let reach = (self.applied.top() - self.applied.base).min(REACH);
+            hash & !REACH | reach
         };
         Summary {
             origin: self.name.origin,

@@ -67,6 +67,8 @@ impl LwwMap {
         for entry in live {
             self.append(|log, seq, _| entry.rewritten(log, seq));
         }
+        // Others may hold something else under its dots: it is pulled like any other.
+        self.forget_log(old);
         self.finish();
     }
 

@@ -131,6 +131,9 @@ impl LwwMap {
         for (id, record) in entries {
             map.restore_entry(id, record)?;
         }
+        if map.epoch == 0 && map.logs.values().any(|log| log.collected > 0) {
+            map.be_unsure(me);
+        }
         map.touched.extend(map.logs.keys());
         map.unsaved.clear();
         map.finish();
@@ -165,7 +168,9 @@ impl LwwMap {
                 }
             }
             RecordId::Floor(origin) => Record::Floor(*self.floors.get(&origin)?),
-            RecordId::Map => Record::Map { epoch: self.epoch },
+            RecordId::Map => Record::Map {
+                epoch: self.told_epoch(),
+            },
         })
     }
 

@@ -10,7 +10,8 @@
 //!
 //! The statements are those of one peer while it collects nothing more, which its
 //! [epoch](super::Collected::epoch) tells. An entry that meanwhile comes from somebody else
-//! has to be confirmed as well.
+//! has to be confirmed as well. And who has caught up in part only, tells others so: it
+//! has the operations, but not yet all that they removed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,6 +31,10 @@ use super::{LwwMap, PER_TURN};
 /// Resets under way at most; the oldest makes room. A replica catches up with few peers
 /// at a time.
 const MAX_RESETS: usize = 8;
+
+/// Peers of which we have forgotten something on their word, at most. As with resets, a
+/// replica catches up with few peers at a time.
+const MAX_UNSURE: usize = 64;
 
 #[derive(Clone, Debug)]
 struct Reset {
@@ -97,6 +102,9 @@ impl LwwMap {
         if forgotten <= first || known {
             return Ok(());
         }
+        if delta.collected.epoch == 0 {
+            return Err(Refused::NeedsReset);
+        }
         if self.resets.of(from).is_none() {
             self.begin_reset(from, delta.collected.epoch);
         }
@@ -133,6 +141,7 @@ impl LwwMap {
             self.drop_live(entry);
             if entry.is_removal() {
                 self.raise_collected(*entry.log, entry.seq);
+                self.be_unsure(from);
             }
         }
         self.stats.dropped += dead.len() as u64;
@@ -229,6 +238,30 @@ impl LwwMap {
     pub(super) fn raise_epoch(&mut self) {
         self.epoch = self.now.wall_ms.max(self.epoch.saturating_add(1));
         self.note(RecordId::Map);
+    }
+
+    /// Something was forgotten on the word of a peer. Until we have applied all that the
+    /// peer has, we do not know what it is dead of, and nobody may take our word for it.
+    pub(super) fn be_unsure(&mut self, peer: OriginKey) {
+        if self.unsure.len() >= MAX_UNSURE {
+            self.unsure.pop_first();
+        }
+        self.unsure.insert(peer, self.now.mono);
+    }
+
+    /// Peers that we did not catch up with are not waited for longer than the horizon.
+    pub(super) fn be_sure_again(&mut self) {
+        let (now, horizon) = (self.now.mono, self.config.horizon);
+        self.unsure
+            .retain(|_, since| since.saturating_add(horizon) > now);
+    }
+
+    pub(super) fn told_epoch(&self) -> u64 {
+        if self.unsure.is_empty() {
+            self.epoch
+        } else {
+            0
+        }
     }
 
     /// What is still to be confirmed by the peer, as far as one answer reaches.

@@ -100,7 +100,8 @@ impl LwwMap {
         closes
     }
 
-    fn close(&mut self, name: LogName) {
+    /// Takes a log out that has nothing live.
+    pub(super) fn forget_log(&mut self, name: LogName) {
         if let Some(log) = self.logs.remove(&name) {
             if let Some(hash) = log.hash {
                 self.digest.take(name.origin.bucket(), hash);
@@ -109,6 +110,10 @@ impl LwwMap {
             self.repaired.remove(&name);
             self.note(RecordId::Log(name));
         }
+    }
+
+    fn close(&mut self, name: LogName) {
+        self.forget_log(name);
         // As many as there may be logs; the first to go is any.
         if self.floors.len() >= self.config.max_logs
             && let Some((origin, _)) = self.floors.pop_first()

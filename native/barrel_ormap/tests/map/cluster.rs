@@ -297,7 +297,7 @@ impl Cluster {
             let buckets = *self.nodes[from].map.buckets();
             let map = &mut self.nodes[to].map;
             let mut wants = map.wants(key_of(from), &summaries);
-            wants.extend(map.repairs(&buckets, &summaries));
+            wants.extend(map.repairs(key_of(from), &buckets, &summaries));
             if wants.is_empty() {
                 return;
             }

@@ -5,4 +5,7 @@
 //! `BARREL_SCHEDULES` is the number of schedules per property.
 
 mod cluster;
+mod examples;
+mod hostile;
+mod laws;
 mod schedules;
