@@ -31,14 +31,21 @@ pub(crate) struct Newcomers {
 
 impl Newcomers {
     pub(crate) fn add(&mut self, now: Duration, id: NodeId) {
-        while self.since.len() >= MAX_NEWCOMERS || self.since.front().is_some_and(|(at, _)| *at + NEW_FOR <= now) {
+        while self.since.len() >= MAX_NEWCOMERS
+            || self
+                .since
+                .front()
+                .is_some_and(|(at, _)| *at + NEW_FOR <= now)
+        {
             self.since.pop_front();
         }
         self.since.push_back((now, id));
     }
 
     pub(crate) fn contains(&self, now: Duration, id: NodeId) -> bool {
-        self.since.iter().any(|(at, known)| *known == id && *at + NEW_FOR > now)
+        self.since
+            .iter()
+            .any(|(at, known)| *known == id && *at + NEW_FOR > now)
     }
 }
 
@@ -52,7 +59,10 @@ pub(crate) struct Book {
 impl Book {
     /// Keeps a record, if it is the newest of its node.
     pub(crate) fn file(&mut self, record: Record) {
-        let newer = self.records.get(&record.id()).is_none_or(|known| record.is_newer_than(known));
+        let newer = self
+            .records
+            .get(&record.id())
+            .is_none_or(|known| record.is_newer_than(known));
         if newer {
             self.records.insert(record.id(), record);
         }

@@ -65,7 +65,11 @@ impl Node {
                 self.compare_all(now, peer);
             }
             for map in self.stores.maps.keys().copied().collect::<Vec<_>>() {
-                if let Some(host) = self.stores.hosts.partner(map, self.record.id(), &mut self.rng) {
+                if let Some(host) = self
+                    .stores
+                    .hosts
+                    .partner(map, self.record.id(), &mut self.rng)
+                {
                     self.compare(now, host, map);
                 }
             }
@@ -91,7 +95,11 @@ impl Node {
 
     fn partner(&mut self) -> Option<NodeId> {
         if self.rng.random_range(0..ANYBODY) == 0 {
-            let others = self.members.iter().map(|(id, _)| id).filter(|id| *id != self.record.id());
+            let others = self
+                .members
+                .iter()
+                .map(|(id, _)| id)
+                .filter(|id| *id != self.record.id());
             if let Some(anybody) = others.choose(&mut self.rng) {
                 return Some(anybody);
             }
@@ -114,7 +122,11 @@ impl Node {
     }
 
     fn root(&self, topic: Topic) -> Option<u128> {
-        if topic == Topic::CLAIMS { Some(self.members.digest()) } else { self.stores.root(topic) }
+        if topic == Topic::CLAIMS {
+            Some(self.members.digest())
+        } else {
+            self.stores.root(topic)
+        }
     }
 
     pub(crate) fn on_sync(&mut self, now: Now, peer: NodeId, msg: SyncMessage) {
@@ -130,7 +142,13 @@ impl Node {
                     self.say_summaries(now, peer, topic, false, &differing);
                 }
             }
-            SyncMessage::Summaries { topic, answer, last, buckets, summaries } => {
+            SyncMessage::Summaries {
+                topic,
+                answer,
+                last,
+                buckets,
+                summaries,
+            } => {
                 self.on_summaries(now, peer, topic, &summaries, answer && last);
                 if !answer && !buckets.is_empty() {
                     self.say_summaries(now, peer, topic, true, &buckets);
@@ -159,7 +177,11 @@ impl Node {
     /// A store agrees with somebody's. From the first time on, what a comparison brings
     /// is news for the neighbours too, and not what everybody else has had for long.
     fn settle(&mut self, topic: Topic) {
-        let first = if self.config.directory { Topic::DIRECTORY } else { Topic::REGISTRY };
+        let first = if self.config.directory {
+            Topic::DIRECTORY
+        } else {
+            Topic::REGISTRY
+        };
         self.settled |= topic == first;
         self.on_map_agreed(topic);
     }
@@ -181,12 +203,26 @@ impl Node {
         }
     }
 
-    fn on_summaries(&mut self, now: Now, peer: NodeId, topic: Topic, theirs: &[Summary], last: bool) {
+    fn on_summaries(
+        &mut self,
+        now: Now,
+        peer: NodeId,
+        topic: Topic,
+        theirs: &[Summary],
+        last: bool,
+    ) {
         let wants = self.stores.wants(topic, peer, theirs);
         while let Some(want) = self.stores.poll_doubt(topic) {
             let origin = want.origin;
             self.rounds.wants(now.mono, origin, topic);
-            self.say(now, origin, SyncMessage::Wants { topic, wants: vec![want] });
+            self.say(
+                now,
+                origin,
+                SyncMessage::Wants {
+                    topic,
+                    wants: vec![want],
+                },
+            );
             if let Some(up) = self.links.up_mut(origin) {
                 up.asked = true;
             }
@@ -261,21 +297,49 @@ impl Node {
         for (at, portion) in claims.chunks(MAX_CLAIMS).enumerate() {
             // only the first asks for an answer
             let answer = answer || at > 0;
-            self.say(now, peer, SyncMessage::Claims { answer, claims: portion.to_vec() });
+            self.say(
+                now,
+                peer,
+                SyncMessage::Claims {
+                    answer,
+                    claims: portion.to_vec(),
+                },
+            );
         }
     }
 
-    fn say_summaries(&mut self, now: Now, peer: NodeId, topic: Topic, answer: bool, buckets: &[u8]) {
+    fn say_summaries(
+        &mut self,
+        now: Now,
+        peer: NodeId,
+        topic: Topic,
+        answer: bool,
+        buckets: &[u8],
+    ) {
         let summaries = self.stores.summaries(topic, buckets);
         let count = summaries.len().div_ceil(MAX_SUMMARIES).max(1);
         for at in 0..count {
             let from = at * MAX_SUMMARIES;
             let until = summaries.len().min(from + MAX_SUMMARIES);
             // only the first asks for an answer, about all of them
-            let buckets = if at == 0 && !answer { buckets.to_vec() } else { Vec::new() };
+            let buckets = if at == 0 && !answer {
+                buckets.to_vec()
+            } else {
+                Vec::new()
+            };
             let summaries = summaries[from..until].to_vec();
             let last = at + 1 == count;
-            self.say(now, peer, SyncMessage::Summaries { topic, answer, last, buckets, summaries });
+            self.say(
+                now,
+                peer,
+                SyncMessage::Summaries {
+                    topic,
+                    answer,
+                    last,
+                    buckets,
+                    summaries,
+                },
+            );
         }
     }
 
@@ -287,7 +351,10 @@ impl Node {
     pub(crate) fn next_chunk(&mut self, peer: NodeId) -> Option<Bytes> {
         while let Some((topic, want)) = self.rounds.served(peer) {
             if let Some(piece) = self.stores.answer(topic, want) {
-                return Some(wire::encode(&Frame::Sync(SyncMessage::Chunk { topic, piece })));
+                return Some(wire::encode(&Frame::Sync(SyncMessage::Chunk {
+                    topic,
+                    piece,
+                })));
             }
             if let Some(topic) = self.rounds.served_one(peer) {
                 return Some(wire::encode(&Frame::Sync(SyncMessage::Done { topic })));

@@ -29,7 +29,10 @@ struct Seed {
 
 impl Contacts {
     pub(crate) fn new(first_wait: Duration) -> Self {
-        Self { first_wait, known: Vec::new() }
+        Self {
+            first_wait,
+            known: Vec::new(),
+        }
     }
 
     /// Notes an address; whether to dial it now.
@@ -40,7 +43,12 @@ impl Contacts {
         if self.known.len() >= MAX_CONTACTS {
             self.known.remove(0);
         }
-        self.known.push(Seed { address, dialling: true, wait: self.first_wait, again_at: now });
+        self.known.push(Seed {
+            address,
+            dialling: true,
+            wait: self.first_wait,
+            again_at: now,
+        });
         true
     }
 
@@ -64,7 +72,10 @@ impl Contacts {
 
     /// The addresses to dial now, for a node that is alone.
     pub(crate) fn due(&mut self, now: Duration) -> Vec<Bytes> {
-        let due = self.known.iter_mut().filter(|seed| !seed.dialling && seed.again_at <= now);
+        let due = self
+            .known
+            .iter_mut()
+            .filter(|seed| !seed.dialling && seed.again_at <= now);
         due.map(|seed| {
             seed.dialling = true;
             seed.address.clone()
@@ -74,7 +85,11 @@ impl Contacts {
 
     /// When [`Contacts::due`] has something to say next.
     pub(crate) fn due_at(&self) -> Option<Duration> {
-        self.known.iter().filter(|seed| !seed.dialling).map(|seed| seed.again_at).min()
+        self.known
+            .iter()
+            .filter(|seed| !seed.dialling)
+            .map(|seed| seed.again_at)
+            .min()
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -23,7 +23,13 @@ const PASSED_ON: u32 = 8;
 
 impl Node {
     /// Takes in what the tree brought, and says whether to spread it.
-    pub(crate) fn deliver(&mut self, now: Now, from: NodeId, id: MessageId, body: Bytes) -> Verdict {
+    pub(crate) fn deliver(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        id: MessageId,
+        body: Bytes,
+    ) -> Verdict {
         match id.topic {
             Topic::CLAIMS if self.config.directory => self.deliver_claim(now, from, &id, body),
             Topic::BROADCAST => {
@@ -76,8 +82,16 @@ impl Node {
     /// told it may do so: each of its neighbours can fill that share. It does not tell
     /// more than all of them could.
     pub(crate) fn on_refused_claim(&mut self, now: Now, from: NodeId) {
-        let rate = self.config.members.claims_per_second.saturating_mul(PASSED_ON);
-        if self.links.up_mut(from).is_some_and(|up| !up.claims.admit(now.mono, rate)) {
+        let rate = self
+            .config
+            .members
+            .claims_per_second
+            .saturating_mul(PASSED_ON);
+        if self
+            .links
+            .up_mut(from)
+            .is_some_and(|up| !up.claims.admit(now.mono, rate))
+        {
             self.accuse(now, from, Misdeed::Claims);
         }
     }
@@ -114,7 +128,13 @@ impl Node {
     /// Applies a piece of a log; whether it said anything new. A directory's records are
     /// verified before anything is stored or spread, and the other logs are believed to be
     /// of lives that a record speaks of.
-    pub(crate) fn take(&mut self, now: Now, from: NodeId, topic: Topic, piece: Piece) -> Result<bool, Refused> {
+    pub(crate) fn take(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        topic: Topic,
+        piece: Piece,
+    ) -> Result<bool, Refused> {
         let delta = piece.delta();
         if topic == Topic::DIRECTORY {
             self.vouch(delta)?;
@@ -135,9 +155,15 @@ impl Node {
 
     /// Whose clock is wrong is named once for each link, and not held against it.
     fn tell_wrong_clock(&mut self, peer: NodeId) {
-        let told = self.links.up_mut(peer).map(|up| std::mem::replace(&mut up.clock_told, true));
+        let told = self
+            .links
+            .up_mut(peer)
+            .map(|up| std::mem::replace(&mut up.clock_told, true));
         if told == Some(false) {
-            self.tell(Event::Misbehaved { peer, what: Misdeed::Clock });
+            self.tell(Event::Misbehaved {
+                peer,
+                what: Misdeed::Clock,
+            });
         }
     }
 
@@ -182,7 +208,9 @@ impl Node {
 
     /// The directory has a record it did not have.
     pub(crate) fn on_record(&mut self, now: Now, bytes: &[u8]) {
-        let Some((claims, _)) = wire::decode_record(&Bytes::copy_from_slice(bytes)) else { return };
+        let Some((claims, _)) = wire::decode_record(&Bytes::copy_from_slice(bytes)) else {
+            return;
+        };
         let card = Card {
             name: claims.name.clone(),
             incarnation: claims.incarnation,
@@ -196,11 +224,15 @@ impl Node {
             self.newcomers.add(now.mono, id);
             self.stores.begin(id, incarnation);
         }
-        self.overlay.handle_cluster_size(now.mono, self.members.up());
+        self.overlay
+            .handle_cluster_size(now.mono, self.members.up());
     }
 
     pub(crate) fn name_of(&self, member: NodeId) -> std::sync::Arc<str> {
-        self.members.card(member).map(|card| card.name.clone()).unwrap_or_default()
+        self.members
+            .card(member)
+            .map(|card| card.name.clone())
+            .unwrap_or_default()
     }
 }
 

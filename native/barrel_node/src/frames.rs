@@ -25,12 +25,24 @@ impl Node {
             Frame::Greeting(greeting) if !greeted => self.on_greeting(now, peer, link, &greeting),
             _ if !greeted => self.accuse(now, peer, Misdeed::Ungreeted),
             Frame::Greeting(_) => self.accuse(now, peer, Misdeed::Ungreeted),
-            Frame::Overlay { msg, records } => self.on_overlay_message(now, peer, link, msg, records),
+            Frame::Overlay { msg, records } => {
+                self.on_overlay_message(now, peer, link, msg, records)
+            }
             Frame::Tree(msg) => {
                 // an old neighbour's word that crossed our good-bye, or a stranger's
                 if !self.overlay.is_active(peer) {
-                    let parting = Overlay::Disconnect { parting: Parting::Unwanted };
-                    self.send(now, peer, Class::Control, &Frame::Overlay { msg: parting, records: Vec::new() });
+                    let parting = Overlay::Disconnect {
+                        parting: Parting::Unwanted,
+                    };
+                    self.send(
+                        now,
+                        peer,
+                        Class::Control,
+                        &Frame::Overlay {
+                            msg: parting,
+                            records: Vec::new(),
+                        },
+                    );
                     return;
                 }
                 self.on_tree_message(now, peer, msg);
@@ -45,7 +57,12 @@ impl Node {
         }
     }
 
-    fn on_tree_message(&mut self, now: Now, peer: NodeId, msg: barrel_plumtree::Message<MessageId>) {
+    fn on_tree_message(
+        &mut self,
+        now: Now,
+        peer: NodeId,
+        msg: barrel_plumtree::Message<MessageId>,
+    ) {
         let unanswered = |tree: &barrel_plumtree::Plumtree<_, _>| {
             let stats = tree.stats();
             stats.graft_refused + stats.graft_unknown
@@ -55,7 +72,10 @@ impl Node {
         let heard = self.tree.handle_message(now.mono, peer, msg, &library);
         // to ask for what is not here happens, but not often
         let asks_too_much = unanswered(&self.tree) > before
-            && self.links.up_mut(peer).is_some_and(|up| !up.grafts.admit(now.mono, MAX_UNANSWERED));
+            && self
+                .links
+                .up_mut(peer)
+                .is_some_and(|up| !up.grafts.admit(now.mono, MAX_UNANSWERED));
         if heard.is_err() || asks_too_much {
             self.accuse(now, peer, Misdeed::Tree);
         }
@@ -109,7 +129,11 @@ impl Node {
         self.leave_out_strangers(&mut msg);
         if forged {
             self.accuse(now, peer, Misdeed::Forged);
-        } else if self.overlay.handle_message(now.mono, peer, link, msg).is_err() {
+        } else if self
+            .overlay
+            .handle_message(now.mono, peer, link, msg)
+            .is_err()
+        {
             self.accuse(now, peer, Misdeed::Overlay);
         }
         self.thin_book();
@@ -125,11 +149,20 @@ impl Node {
     /// A record that came with a message; nothing, when it is known. Known bytes need no
     /// second look at their signature.
     fn read_record(&self, bytes: Bytes) -> Result<Option<Record>, BadRecord> {
-        let id = self.keys.id(&wire::record_key(&bytes).ok_or(BadRecord::Malformed)?);
+        let id = self
+            .keys
+            .id(&wire::record_key(&bytes).ok_or(BadRecord::Malformed)?);
         let known = id == self.id()
-            || self.book.find(id).is_some_and(|known| known.bytes() == &bytes)
+            || self
+                .book
+                .find(id)
+                .is_some_and(|known| known.bytes() == &bytes)
             || self.stores.has_record(id, &bytes);
-        if known { Ok(None) } else { Record::verify(bytes, &*self.keys).map(Some) }
+        if known {
+            Ok(None)
+        } else {
+            Record::verify(bytes, &*self.keys).map(Some)
+        }
     }
 
     /// Takes out of a list of ids those that nobody could dial.
@@ -158,10 +191,12 @@ impl Node {
         }
         let mut named: Vec<NodeId> = match msg {
             Overlay::ForwardJoin { joiner, .. } => vec![*joiner],
-            Overlay::Shuffle { origin, peers, .. } => {
-                std::iter::once(*origin).chain(peers.iter().copied()).collect()
+            Overlay::Shuffle { origin, peers, .. } => std::iter::once(*origin)
+                .chain(peers.iter().copied())
+                .collect(),
+            Overlay::ShuffleReply { peers, .. } | Overlay::NeighborReply { peers, .. } => {
+                peers.clone()
             }
-            Overlay::ShuffleReply { peers, .. } | Overlay::NeighborReply { peers, .. } => peers.clone(),
             Overlay::SwitchAsk { old } => vec![*old],
             Overlay::SwitchReplace { initiator, old } => vec![*initiator, *old],
             Overlay::SwitchLink { initiator } => vec![*initiator],
@@ -174,15 +209,23 @@ impl Node {
         };
         named.sort_unstable();
         named.dedup();
-        let unheard = |id: &NodeId| !self.stores.knows(*id) || self.newcomers.contains(now.mono, *id);
-        named.into_iter().filter(unheard).filter_map(|id| self.record_bytes(id)).collect()
+        let unheard =
+            |id: &NodeId| !self.stores.knows(*id) || self.newcomers.contains(now.mono, *id);
+        named
+            .into_iter()
+            .filter(unheard)
+            .filter_map(|id| self.record_bytes(id))
+            .collect()
     }
 
     fn record_bytes(&self, id: NodeId) -> Option<Bytes> {
         if id == self.id() {
             return Some(self.record.bytes().clone());
         }
-        self.book.find(id).map(|record| record.bytes().clone()).or_else(|| self.stores.record_bytes(id))
+        self.book
+            .find(id)
+            .map(|record| record.bytes().clone())
+            .or_else(|| self.stores.record_bytes(id))
     }
 
     /// Forgets records that nobody here needs any more.

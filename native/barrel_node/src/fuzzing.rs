@@ -58,7 +58,8 @@ pub fn claim(bytes: &[u8]) -> Option<Vec<u8>> {
 
 /// A record of a persistent map: its key and its value.
 pub fn kept(key: &[u8], value: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
-    let (id, record) = wire::decode_kept(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value))?;
+    let (id, record) =
+        wire::decode_kept(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value))?;
     let (key, value) = wire::encode_kept(&id, Some(&record));
     Some((key.to_vec(), value?.to_vec()))
 }

@@ -28,7 +28,8 @@ fn v4(address: Ipv4Addr) -> Option<u64> {
 }
 
 fn v6(address: Ipv6Addr) -> Option<u64> {
-    let private = address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local();
+    let private =
+        address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local();
     (!private).then(|| 1 << 48 | (u128::from(address) >> 80) as u64)
 }
 
@@ -45,14 +46,28 @@ mod tests {
         assert!(group("203.0.113.7:9100").is_some());
         assert_eq!(group("203.0.113.7:9100"), group("203.0.113.200:1"));
         assert_ne!(group("203.0.113.7:9100"), group("203.0.114.7:9100"));
-        assert_eq!(group("[2001:db8:1::5]:9100"), group("[2001:db8:1:ffff::6]:9100"));
+        assert_eq!(
+            group("[2001:db8:1::5]:9100"),
+            group("[2001:db8:1:ffff::6]:9100")
+        );
         assert_ne!(group("[2001:db8:1::5]:9100"), group("[2001:db8:2::5]:9100"));
-        assert_eq!(group("[::ffff:203.0.113.7]:9100"), group("203.0.113.1:9100"));
+        assert_eq!(
+            group("[::ffff:203.0.113.7]:9100"),
+            group("203.0.113.1:9100")
+        );
     }
 
     #[test]
     fn what_says_nothing_about_its_owner_is_no_group() {
-        for address in ["127.0.0.1:9100", "10.1.2.3:9100", "[fe80::1]:9100", "[fd00::1]:1", "host:9100", "9100", ""] {
+        for address in [
+            "127.0.0.1:9100",
+            "10.1.2.3:9100",
+            "[fe80::1]:9100",
+            "[fd00::1]:1",
+            "host:9100",
+            "9100",
+            "",
+        ] {
             assert_eq!(group(address), None, "{address}");
         }
         assert_eq!(group_of(&[]), None);

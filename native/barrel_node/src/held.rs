@@ -94,7 +94,11 @@ impl Held {
             ("missing", self.missing, limit.missing),
             ("passed", self.passed, limit.passed),
             ("broadcasts", self.broadcasts, limit.broadcasts),
-            ("broadcast_bytes", self.broadcast_bytes, limit.broadcast_bytes),
+            (
+                "broadcast_bytes",
+                self.broadcast_bytes,
+                limit.broadcast_bytes,
+            ),
             ("active", self.active, limit.active),
             ("passive", self.passive, limit.passive),
             ("members", self.members, limit.members),
@@ -102,7 +106,10 @@ impl Held {
             ("entries", self.entries, limit.entries),
             ("entry_bytes", self.entry_bytes, limit.entry_bytes),
         ];
-        pairs.into_iter().find(|(_, held, limit)| held > limit).map(|(name, ..)| name)
+        pairs
+            .into_iter()
+            .find(|(_, held, limit)| held > limit)
+            .map(|(name, ..)| name)
     }
 }
 
@@ -138,9 +145,22 @@ impl Node {
     /// What this node holds at most while it has so many links.
     #[must_use]
     pub fn limit(&self, links: usize) -> Held {
-        let Config { overlay, tree, members, registry, cache, .. } = &self.config;
-        let active = overlay.active_size.unwrap_or(barrel_hyparview::ACTIVE_SIZE).max(overlay.small_cluster_size);
-        let lost = overlay.lost_book.as_ref().map_or(0, |book| book.size + book.seeds);
+        let Config {
+            overlay,
+            tree,
+            members,
+            registry,
+            cache,
+            ..
+        } = &self.config;
+        let active = overlay
+            .active_size
+            .unwrap_or(barrel_hyparview::ACTIVE_SIZE)
+            .max(overlay.small_cluster_size);
+        let lost = overlay
+            .lost_book
+            .as_ref()
+            .map_or(0, |book| book.size + book.seeds);
         let topics = self.stores.topics().len() + self.stores.maps.len();
         Held {
             links,

@@ -27,7 +27,10 @@ impl Node {
             return;
         }
         if self.links.is_shunned(now.mono, peer) {
-            self.outputs.push_back(Output::Close { link, reason: CloseReason::Misbehaved });
+            self.outputs.push_back(Output::Close {
+                link,
+                reason: CloseReason::Misbehaved,
+            });
             if let Some(contact) = dialled {
                 self.handle_dial_failed(now, contact);
             }
@@ -130,7 +133,8 @@ impl Node {
         self.commit(now);
         self.overlay.handle_timeout(now.mono);
         self.pump(now);
-        self.tree.handle_timeout(now.mono, &self.stores.library(&self.members));
+        self.tree
+            .handle_timeout(now.mono, &self.stores.library(&self.members));
         self.pump(now);
         self.members.handle_timeout(now.mono);
         self.settle_leads();
@@ -145,7 +149,10 @@ impl Node {
         }
         if self.is_alone() {
             for seed in self.contacts.due(now.mono) {
-                self.outputs.push_back(Output::Dial { contact: Contact::Seed(seed), record: None });
+                self.outputs.push_back(Output::Dial {
+                    contact: Contact::Seed(seed),
+                    record: None,
+                });
             }
         }
         self.pump(now);
@@ -154,7 +161,11 @@ impl Node {
     /// When [`Node::handle_timeout`] is to be called next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
-        let seeds = if self.is_alone() { self.contacts.due_at() } else { None };
+        let seeds = if self.is_alone() {
+            self.contacts.due_at()
+        } else {
+            None
+        };
         [
             self.overlay.poll_timeout(),
             self.tree.poll_timeout(),
@@ -186,7 +197,9 @@ impl Node {
             Sent::Waits => {}
             Sent::Ring(link) => self.outputs.push_back(Output::Ready(link)),
             Sent::Dial => self.dial(now, to),
-            Sent::Dropped(Some(link)) if class == Class::Control => self.close(now, link, CloseReason::TooSlow),
+            Sent::Dropped(Some(link)) if class == Class::Control => {
+                self.close(now, link, CloseReason::TooSlow)
+            }
             Sent::Dropped(Some(link)) => self.links.fall_behind(now.mono, link),
             Sent::Dropped(None) => self.on_unreachable(now, to),
         }
@@ -200,7 +213,10 @@ impl Node {
             self.links.on_dial_failed(peer);
             self.on_unreachable(now, peer);
         } else {
-            self.outputs.push_back(Output::Dial { contact: Contact::Peer(peer), record });
+            self.outputs.push_back(Output::Dial {
+                contact: Contact::Peer(peer),
+                record,
+            });
         }
     }
 
@@ -222,7 +238,8 @@ impl Node {
         if let Some(peer) = self.links.on_down(link) {
             self.rounds.drop_peer(peer);
             self.overlay.handle_link_down(now.mono, peer, link, reason);
-            self.members.handle_link_lost(now.mono, peer, reason == LinkDown::Failed);
+            self.members
+                .handle_link_lost(now.mono, peer, reason == LinkDown::Failed);
         }
     }
 
@@ -235,7 +252,9 @@ impl Node {
     /// no other for a while.
     pub(crate) fn accuse(&mut self, now: Now, peer: NodeId, what: Misdeed) {
         self.tell(Event::Misbehaved { peer, what });
-        let Some(up) = self.links.up_mut(peer) else { return };
+        let Some(up) = self.links.up_mut(peer) else {
+            return;
+        };
         up.misdeeds += 1;
         if up.misdeeds >= MAX_MISDEEDS {
             let link = up.link;

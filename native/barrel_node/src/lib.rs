@@ -77,10 +77,10 @@ mod wire;
 pub use barrel_hyparview::{Link, LinkDown};
 pub use barrel_ormap::{Now, Pair};
 pub use config::Config;
-pub use held::Held;
 pub use event::{CloseReason, Contact, Event, Misdeed, Output, Table, Write};
-pub use maps::CorruptMap;
+pub use held::Held;
 pub use keys::{Keys, PublicKey, Signature, Standing};
+pub use maps::CorruptMap;
 pub use node::{Identity, Node, NotSent};
 pub use record::{BadRecord, Claims, Record};
 pub use saved::Saved;
@@ -90,4 +90,3 @@ pub use wire::{FEATURES, MAX_BODY, MAX_FRAME, VERSIONS};
 
 /// A node: the first 16 bytes of the SHA-256 of its Ed25519 public key.
 pub type NodeId = barrel_ormap::OriginKey;
-

@@ -148,8 +148,17 @@ impl Links {
     }
 
     /// A link is there; gives back what waited for it.
-    pub(crate) fn on_up(&mut self, now: Duration, peer: NodeId, link: Link, ours: bool) -> Vec<(Class, Bytes)> {
-        debug_assert!(!self.up.contains_key(&peer), "the older link goes down first");
+    pub(crate) fn on_up(
+        &mut self,
+        now: Duration,
+        peer: NodeId,
+        link: Link,
+        ours: bool,
+    ) -> Vec<(Class, Bytes)> {
+        debug_assert!(
+            !self.up.contains_key(&peer),
+            "the older link goes down first"
+        );
         self.peers.insert(link, peer);
         self.up.insert(
             peer,
@@ -191,7 +200,11 @@ impl Links {
         self.shunned.retain(|_, until| *until > now);
         self.shunned.insert(peer, now + SHUN_FOR);
         if self.shunned.len() > MAX_SHUNNED {
-            let first = self.shunned.iter().min_by_key(|(_, until)| **until).map(|(peer, _)| *peer);
+            let first = self
+                .shunned
+                .iter()
+                .min_by_key(|(_, until)| **until)
+                .map(|(peer, _)| *peer);
             first.and_then(|peer| self.shunned.remove(&peer));
         }
     }
@@ -260,7 +273,10 @@ impl Links {
     /// A payload was dropped: the peer lacks something that it will not hear of.
     pub(crate) fn fall_behind(&mut self, now: Duration, link: Link) {
         if let Some(up) = self.peers.get(&link).and_then(|peer| self.up.get_mut(peer)) {
-            up.behind.get_or_insert(Stall { since: now, taken: up.taken });
+            up.behind.get_or_insert(Stall {
+                since: now,
+                taken: up.taken,
+            });
         }
     }
 
@@ -268,9 +284,14 @@ impl Links {
     pub(crate) fn stalled(&mut self, now: Duration) -> Vec<Link> {
         let mut stalled = Vec::new();
         for up in self.up.values_mut() {
-            let Some(stall) = &mut up.behind else { continue };
+            let Some(stall) = &mut up.behind else {
+                continue;
+            };
             if stall.taken != up.taken {
-                *stall = Stall { since: now, taken: up.taken };
+                *stall = Stall {
+                    since: now,
+                    taken: up.taken,
+                };
             } else if stall.since + STALLED <= now {
                 stalled.push(up.link);
             }
@@ -280,7 +301,10 @@ impl Links {
 
     /// Peers that lack something and take frames again; each is named once.
     pub(crate) fn caught_up(&mut self) -> Vec<NodeId> {
-        let ready = self.up.iter_mut().filter(|(_, up)| up.behind.is_some() && up.queue.is_empty());
+        let ready = self
+            .up
+            .iter_mut()
+            .filter(|(_, up)| up.behind.is_some() && up.queue.is_empty());
         ready
             .map(|(peer, up)| {
                 up.behind = None;
@@ -306,17 +330,29 @@ impl Links {
 
     /// Links we dialled, that nobody has used for `linger` and no neighbour needs.
     pub(crate) fn unneeded(&self, now: Duration, linger: Duration) -> Vec<Link> {
-        self.up.values().filter(|up| up.is_visit() && up.last_use + linger <= now).map(|up| up.link).collect()
+        self.up
+            .values()
+            .filter(|up| up.is_visit() && up.last_use + linger <= now)
+            .map(|up| up.link)
+            .collect()
     }
 
     /// When [`Links::unneeded`] has something to say next.
     pub(crate) fn unneeded_at(&self, linger: Duration) -> Option<Duration> {
-        self.up.values().filter(|up| up.is_visit()).map(|up| up.last_use + linger).min()
+        self.up
+            .values()
+            .filter(|up| up.is_visit())
+            .map(|up| up.last_use + linger)
+            .min()
     }
 
     /// Bytes that wait for dials.
     pub(crate) fn waiting(&self) -> usize {
-        self.dials.values().flatten().map(|(_, frame)| frame.len()).sum()
+        self.dials
+            .values()
+            .flatten()
+            .map(|(_, frame)| frame.len())
+            .sum()
     }
 
     /// Bytes that wait on all links.
@@ -350,7 +386,11 @@ mod tests {
     #[test]
     fn an_allowance_is_used_up_and_comes_back() {
         let mut allowance = Allowance::default();
-        let mut admitted = |at: u64| (0..1000).filter(|_| allowance.admit(Duration::from_secs(at), 10)).count();
+        let mut admitted = |at: u64| {
+            (0..1000)
+                .filter(|_| allowance.admit(Duration::from_secs(at), 10))
+                .count()
+        };
         assert_eq!(admitted(100), 101);
         assert_eq!(admitted(101), 10);
         assert_eq!(admitted(200), 101);
@@ -378,7 +418,10 @@ mod tests {
         let frame = Bytes::from(vec![7; MAX_WAITING_BYTES / 3]);
         let mut sent = || links.send(Duration::ZERO, to, Class::Control, frame.clone());
         assert_eq!(sent(), Sent::Dial);
-        assert_eq!((sent(), sent(), sent()), (Sent::Waits, Sent::Waits, Sent::Dropped(None)));
+        assert_eq!(
+            (sent(), sent(), sent()),
+            (Sent::Waits, Sent::Waits, Sent::Dropped(None))
+        );
         assert!(links.waiting() <= MAX_WAITING_BYTES);
     }
 }

@@ -64,7 +64,9 @@ impl Node {
             return Ok(());
         }
         let (me, incarnation) = (self.id(), self.members.incarnation());
-        let records = kept.into_iter().map(|(key, value)| wire::decode_kept(key, value));
+        let records = kept
+            .into_iter()
+            .map(|(key, value)| wire::decode_kept(key, value));
         let records = records.collect::<Option<Vec<_>>>().ok_or(CorruptMap)?;
         let store = if records.is_empty() {
             LwwMap::new(me, incarnation, config)
@@ -72,7 +74,11 @@ impl Node {
             LwwMap::restore(me, incarnation, config, now, records).map_err(|_| CorruptMap)?
         };
         self.stores.maps.insert(map, store);
-        for claim in self.members.exceptions().filter(|claim| claim.status >= Status::Unreachable) {
+        for claim in self
+            .members
+            .exceptions()
+            .filter(|claim| claim.status >= Status::Unreachable)
+        {
             if let Some(store) = self.stores.maps.get_mut(&map) {
                 store.depart(now, claim.member);
             }
@@ -82,7 +88,12 @@ impl Node {
         let _ = self.stores.registry.insert(&host_key(map), &[], stamp);
         self.stores.opening.insert(map, now.mono + SYNC_WAIT);
         self.pump(now);
-        let others: Vec<NodeId> = self.stores.hosts.of(map).filter(|host| *host != me).collect();
+        let others: Vec<NodeId> = self
+            .stores
+            .hosts
+            .of(map)
+            .filter(|host| *host != me)
+            .collect();
         for peer in &others {
             self.compare(now, *peer, map);
         }
@@ -104,7 +115,11 @@ impl Node {
 
     /// Who keeps a map does not answer in time; writes need not wait any longer.
     pub(crate) fn open_late_maps(&mut self, now: Now) {
-        let late = self.stores.opening.iter().filter(|(_, until)| **until <= now.mono);
+        let late = self
+            .stores
+            .opening
+            .iter()
+            .filter(|(_, until)| **until <= now.mono);
         for map in late.map(|(map, _)| *map).collect::<Vec<_>>() {
             self.on_map_agreed(map);
         }
@@ -124,13 +139,25 @@ impl Node {
     ///
     /// # Errors
     /// Nothing has changed then.
-    pub fn map_put(&mut self, now: Now, map: Topic, key: &[u8], value: &[u8]) -> Result<(), WriteError> {
-        let store = self.stores.maps.get_mut(&map).ok_or(WriteError::NoSuchMap)?;
-        store.put(now, &mut self.clock, key, value).map_err(|error| match error {
-            PutError::Empty => WriteError::Reserved,
-            PutError::TooLarge => WriteError::TooLarge,
-            PutError::Full => WriteError::Full,
-        })?;
+    pub fn map_put(
+        &mut self,
+        now: Now,
+        map: Topic,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<(), WriteError> {
+        let store = self
+            .stores
+            .maps
+            .get_mut(&map)
+            .ok_or(WriteError::NoSuchMap)?;
+        store
+            .put(now, &mut self.clock, key, value)
+            .map_err(|error| match error {
+                PutError::Empty => WriteError::Reserved,
+                PutError::TooLarge => WriteError::TooLarge,
+                PutError::Full => WriteError::Full,
+            })?;
         self.pump(now);
         Ok(())
     }
@@ -140,7 +167,11 @@ impl Node {
     /// # Errors
     /// The map is not kept here.
     pub fn map_remove(&mut self, now: Now, map: Topic, key: &[u8]) -> Result<bool, WriteError> {
-        let store = self.stores.maps.get_mut(&map).ok_or(WriteError::NoSuchMap)?;
+        let store = self
+            .stores
+            .maps
+            .get_mut(&map)
+            .ok_or(WriteError::NoSuchMap)?;
         let had = store.remove(now, &mut self.clock, key);
         self.pump(now);
         Ok(had)
@@ -172,7 +203,11 @@ impl Node {
         for (topic, map) in &mut self.stores.maps {
             while let Some((id, record)) = map.poll_record() {
                 let (key, value) = wire::encode_kept(&id, record.as_ref());
-                batch.push(Write { table: Table::Map(*topic), key, value });
+                batch.push(Write {
+                    table: Table::Map(*topic),
+                    key,
+                    value,
+                });
             }
         }
         if let Some(floor) = self.clock.poll_floor() {
@@ -184,7 +219,10 @@ impl Node {
         }
         if !batch.is_empty() {
             self.written += 1;
-            self.outputs.push_back(Output::Persist { token: self.written, batch });
+            self.outputs.push_back(Output::Persist {
+                token: self.written,
+                batch,
+            });
         }
     }
 
@@ -216,13 +254,22 @@ impl Hosts {
     }
 
     fn note(&mut self, origin: NodeId, pair: &Pair, keeps: bool) -> bool {
-        let Some((&RESERVED, name)) = pair.key().split_first() else { return false };
-        let Ok(name) = name.try_into() else { return true };
+        let Some((&RESERVED, name)) = pair.key().split_first() else {
+            return false;
+        };
+        let Ok(name) = name.try_into() else {
+            return true;
+        };
         let map = Topic(u64::from_be_bytes(name));
         let count = self.by_node.entry(origin).or_default();
         if keeps && *count < MAX_MAPS_OF_ONE && self.by_map.entry(map).or_default().insert(origin) {
             *count += 1;
-        } else if !keeps && self.by_map.get_mut(&map).is_some_and(|hosts| hosts.remove(&origin)) {
+        } else if !keeps
+            && self
+                .by_map
+                .get_mut(&map)
+                .is_some_and(|hosts| hosts.remove(&origin))
+        {
             *count -= 1;
         }
         self.tidy(map, origin);

@@ -111,12 +111,21 @@ impl Node {
         let mut overlay = HyParView::new(me, config.overlay.clone(), dice());
         overlay.restore(now.mono, saved.peers.clone());
         let tree = Plumtree::new(config.tree.clone(), dice());
-        let members =
-            Members::new(me, identity.name.clone(), identity.incarnation, config.members.clone(), dice());
+        let members = Members::new(
+            me,
+            identity.name.clone(),
+            identity.incarnation,
+            config.members.clone(),
+            dice(),
+        );
         let mut clock = Clock::new(config.max_drift_ms, saved.clock_floor_ms);
         let stamp = clock.now(now.wall_ms);
         let mut book = Book::default();
-        saved.records.iter().cloned().for_each(|record| book.file(record));
+        saved
+            .records
+            .iter()
+            .cloned()
+            .for_each(|record| book.file(record));
         let mut node = Self {
             stores: Stores::new(me, identity.incarnation, &config),
             compare_at: now.mono,
@@ -159,7 +168,10 @@ impl Node {
             Contact::Peer(peer) => self.overlay.join(now.mono, peer),
             Contact::Seed(seed) => {
                 if self.contacts.add(now.mono, seed.clone()) {
-                    self.outputs.push_back(Output::Dial { contact: Contact::Seed(seed), record: None });
+                    self.outputs.push_back(Output::Dial {
+                        contact: Contact::Seed(seed),
+                        record: None,
+                    });
                 }
             }
         }
@@ -266,12 +278,19 @@ impl Node {
     #[must_use]
     pub fn saved(&self, now: Now) -> Saved {
         let peers = self.overlay.saved(now.mono);
-        let wanted: BTreeSet<NodeId> =
-            peers.lost.iter().map(|(peer, _)| *peer).chain(peers.seeds.iter().copied()).collect();
+        let wanted: BTreeSet<NodeId> = peers
+            .lost
+            .iter()
+            .map(|(peer, _)| *peer)
+            .chain(peers.seeds.iter().copied())
+            .collect();
         Saved {
             incarnation: self.members.incarnation(),
             clock_floor_ms: self.clock.latest().wall_time(),
-            records: wanted.iter().filter_map(|id| self.find_record(*id)).collect(),
+            records: wanted
+                .iter()
+                .filter_map(|id| self.find_record(*id))
+                .collect(),
             peers,
         }
     }
@@ -281,7 +300,10 @@ impl Node {
         if id == self.id() {
             return Some(self.record.clone());
         }
-        self.book.find(id).cloned().or_else(|| self.stores.find_record(id, &*self.keys))
+        self.book
+            .find(id)
+            .cloned()
+            .or_else(|| self.stores.find_record(id, &*self.keys))
     }
 
     /// Signs the own record anew, as something in it has changed or its time runs out.

@@ -17,7 +17,7 @@
 //! delivered before it may be asked anything else.
 
 use barrel_hyparview::{Event as OverlayEvent, Output as OverlayOutput};
-use barrel_members::{Claim, DownReason, Status, Event as MembersEvent, Output as MembersOutput};
+use barrel_members::{Claim, DownReason, Event as MembersEvent, Output as MembersOutput, Status};
 use barrel_plumtree::{Event as TreeEvent, Message as TreeMessage, Output as TreeOutput};
 
 use crate::event::{Event, Misdeed, Table, Write};
@@ -86,7 +86,11 @@ impl Node {
 
     /// The address book is used up; the directory knows more.
     fn join_anybody(&mut self, now: Now) {
-        let others = self.members.iter().map(|(id, _)| id).filter(|id| self.members.is_up(*id));
+        let others = self
+            .members
+            .iter()
+            .map(|(id, _)| id)
+            .filter(|id| self.members.is_up(*id));
         let me = self.record.id();
         if let Some(contact) = others.filter(|id| *id != me).choose(&mut self.rng) {
             self.overlay.join(now.mono, contact);
@@ -111,7 +115,9 @@ impl Node {
                 self.tell(Event::Lost(id));
                 self.mend_soon(now);
             }
-            TreeOutput::Event(TreeEvent::Flooding { peer }) => self.accuse(now, peer, Misdeed::Tree),
+            TreeOutput::Event(TreeEvent::Flooding { peer }) => {
+                self.accuse(now, peer, Misdeed::Tree)
+            }
             TreeOutput::Event(_) => {}
         }
     }
@@ -119,14 +125,23 @@ impl Node {
     fn on_members(&mut self, now: Now, output: MembersOutput<NodeId>) {
         match output {
             MembersOutput::Broadcast(claim) => {
-                self.tree.broadcast(now.mono, claim_id(&claim), wire::encode_claim(&claim));
+                self.tree
+                    .broadcast(now.mono, claim_id(&claim), wire::encode_claim(&claim));
             }
-            MembersOutput::Send { to, msg } => self.send(now, to, Class::Control, &Frame::Members(msg)),
+            MembersOutput::Send { to, msg } => {
+                self.send(now, to, Class::Control, &Frame::Members(msg))
+            }
             MembersOutput::Probe(peer) => self.probe(now, peer),
             MembersOutput::Hide(member) => self.stores.hide(now, member),
             MembersOutput::Show(member) => self.stores.show(member),
-            MembersOutput::Depart { member, incarnation } => {
-                let left = self.members.state(member).is_some_and(|claim| claim.status == Status::Left);
+            MembersOutput::Depart {
+                member,
+                incarnation,
+            } => {
+                let left = self
+                    .members
+                    .state(member)
+                    .is_some_and(|claim| claim.status == Status::Left);
                 self.stores.depart(now, member, incarnation, left);
             }
             MembersOutput::Refresh => self.renew_record(now),
@@ -148,23 +163,37 @@ impl Node {
     fn on_members_event(&mut self, now: Now, event: MembersEvent<NodeId>) {
         match event {
             MembersEvent::NodeUp { member, .. } => {
-                self.overlay.handle_cluster_size(now.mono, self.members.up());
+                self.overlay
+                    .handle_cluster_size(now.mono, self.members.up());
                 let name = self.name_of(member);
                 self.tell(Event::NodeUp { node: member, name });
             }
             MembersEvent::NodeDown { member, reason, .. } => {
-                self.overlay.handle_cluster_size(now.mono, self.members.up());
+                self.overlay
+                    .handle_cluster_size(now.mono, self.members.up());
                 let name = self.name_of(member);
                 let left = reason == DownReason::Left;
                 if left {
                     self.overlay.handle_forget(now.mono, member);
                 }
-                self.tell(Event::NodeDown { node: member, name, left });
+                self.tell(Event::NodeDown {
+                    node: member,
+                    name,
+                    left,
+                });
             }
             MembersEvent::Partitioned { .. } => self.tell(Event::Partitioned(true)),
             MembersEvent::Healed => self.tell(Event::Partitioned(false)),
-            MembersEvent::NameClash { name, kept, refused } => {
-                self.tell(Event::NameClash { name, keeps: kept, refused });
+            MembersEvent::NameClash {
+                name,
+                kept,
+                refused,
+            } => {
+                self.tell(Event::NameClash {
+                    name,
+                    keeps: kept,
+                    refused,
+                });
             }
             MembersEvent::IdentityClash { .. } => {}
             // who goes too far is named where its claims are refused
@@ -217,8 +246,16 @@ pub(crate) fn claim_id(claim: &Claim<NodeId>) -> MessageId {
 /// than a name can say.
 pub(crate) fn piece_id(topic: Topic, piece: &Piece) -> Option<MessageId> {
     let delta = piece.delta();
-    let span = u16::try_from(delta.to - delta.from).ok().filter(|span| *span > 0)?;
-    Some(MessageId { topic, origin: delta.origin, incarnation: delta.inc, seq: delta.to, span })
+    let span = u16::try_from(delta.to - delta.from)
+        .ok()
+        .filter(|span| *span > 0)?;
+    Some(MessageId {
+        topic,
+        origin: delta.origin,
+        incarnation: delta.inc,
+        seq: delta.to,
+        span,
+    })
 }
 
 fn status_number(status: Status) -> u64 {
@@ -239,5 +276,10 @@ pub(crate) fn claim_of(id: &MessageId) -> Option<Claim<NodeId>> {
         _ => Status::Left,
     };
     let beat = u32::try_from(id.seq >> 2).ok()?;
-    Some(Claim { member: id.origin, incarnation: id.incarnation, beat, status })
+    Some(Claim {
+        member: id.origin,
+        incarnation: id.incarnation,
+        beat,
+        status,
+    })
 }

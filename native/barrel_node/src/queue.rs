@@ -91,7 +91,9 @@ mod tests {
             (Class::Payload, "p2"),
             (Class::Control, "c2"),
         ] {
-            queue.push(class, Bytes::from_static(text.as_bytes())).unwrap();
+            queue
+                .push(class, Bytes::from_static(text.as_bytes()))
+                .unwrap();
         }
         let sent: Vec<Bytes> = std::iter::from_fn(|| queue.pop(Class::Payload)).collect();
         assert_eq!(sent, ["c1", "c2", "r1", "p1", "p2"]);
@@ -102,7 +104,9 @@ mod tests {
     #[test]
     fn what_is_less_urgent_can_be_left_waiting() {
         let mut queue = SendQueue::default();
-        queue.push(Class::Payload, Bytes::from_static(b"p")).unwrap();
+        queue
+            .push(Class::Payload, Bytes::from_static(b"p"))
+            .unwrap();
         assert_eq!(queue.pop(Class::Repair), None);
         assert_eq!(queue.pop(Class::Payload).unwrap(), "p");
     }
@@ -113,7 +117,9 @@ mod tests {
         let half = Bytes::from(vec![0; LIMITS[2] / 2]);
         queue.push(Class::Payload, half.clone()).unwrap();
         assert_eq!(queue.push(Class::Payload, half.clone()), Err(Full));
-        queue.push(Class::Control, Bytes::from_static(b"still")).unwrap();
+        queue
+            .push(Class::Control, Bytes::from_static(b"still"))
+            .unwrap();
         assert_eq!(queue.pop(Class::Payload).unwrap(), "still");
         assert_eq!(queue.pop(Class::Payload).unwrap(), half);
         queue.push(Class::Payload, half).unwrap();
@@ -122,7 +128,9 @@ mod tests {
     #[test]
     fn empty_frames_are_not_free() {
         let mut queue = SendQueue::default();
-        let taken = (0..1_000_000).take_while(|_| queue.push(Class::Control, Bytes::new()).is_ok()).count();
+        let taken = (0..1_000_000)
+            .take_while(|_| queue.push(Class::Control, Bytes::new()).is_ok())
+            .count();
         assert_eq!(taken, LIMITS[0] / FRAME_OVERHEAD);
     }
 }

@@ -80,7 +80,11 @@ impl Record {
         let mut bytes = wire::encode_claims(&claims);
         let signature = keys.sign(&wire::signed_bytes(&bytes));
         bytes.extend_from_slice(&signature);
-        Self { id: keys.id(&claims.key), bytes: bytes.into(), claims: Arc::new(claims) }
+        Self {
+            id: keys.id(&claims.key),
+            bytes: bytes.into(),
+            claims: Arc::new(claims),
+        }
     }
 
     /// A record that somebody sent.
@@ -96,7 +100,11 @@ impl Record {
         if keys.standing(&claims.name, &claims.key) == Standing::Refused {
             return Err(BadRecord::Untrusted);
         }
-        Ok(Self { id: keys.id(&claims.key), claims: Arc::new(claims), bytes })
+        Ok(Self {
+            id: keys.id(&claims.key),
+            claims: Arc::new(claims),
+            bytes,
+        })
     }
 
     /// Whose record it is.
@@ -126,6 +134,10 @@ impl Record {
 
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Record({:?} {} {}/{})", self.id, self.claims.name, self.claims.incarnation, self.claims.seq)
+        write!(
+            f,
+            "Record({:?} {} {}/{})",
+            self.id, self.claims.name, self.claims.incarnation, self.claims.seq
+        )
     }
 }

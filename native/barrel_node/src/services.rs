@@ -4,12 +4,12 @@
 
 use barrel_ormap::{Refused, Registry};
 
+use crate::Now;
 use crate::maps::RESERVED;
 use crate::node::Node;
-use crate::stores::WriteError;
 use crate::pump::piece_id;
+use crate::stores::WriteError;
 use crate::wire;
-use crate::Now;
 
 impl Node {
     /// Registers a service of this node, or changes its value. The change shows as an
@@ -22,10 +22,13 @@ impl Node {
         if key.first() == Some(&RESERVED) {
             return Err(WriteError::Reserved);
         }
-        self.stores.registry.insert(key, value, stamp).map_err(|refused| match refused {
-            Refused::TooLong => WriteError::TooLarge,
-            _ => WriteError::Full,
-        })?;
+        self.stores
+            .registry
+            .insert(key, value, stamp)
+            .map_err(|refused| match refused {
+                Refused::TooLong => WriteError::TooLarge,
+                _ => WriteError::Full,
+            })?;
         self.pump(now);
         Ok(())
     }
@@ -43,7 +46,8 @@ impl Node {
     pub fn commit(&mut self, now: Now) {
         while let Some((topic, piece)) = self.stores.poll_delta() {
             if let Some(id) = piece_id(topic, &piece) {
-                self.tree.broadcast(now.mono, id, wire::encode_piece(&piece));
+                self.tree
+                    .broadcast(now.mono, id, wire::encode_piece(&piece));
             }
         }
         self.pump(now);

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use barrel_members::Members;
+use barrel_ormap::delta::MAX_CHUNK;
 use barrel_ormap::{Clock, Delta, Hlc, LwwMap, MapDelta, Pair, Registry, Removes, Summary, Want};
 use barrel_plumtree::{IdCache, Seen};
-use barrel_ormap::delta::MAX_CHUNK;
 use bytes::Bytes;
 
 use crate::config::Config;
@@ -45,11 +45,23 @@ pub(crate) enum Piece {
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
     Record(Pair),
-    ServiceUp { origin: NodeId, pair: Pair },
-    ServiceDown { origin: NodeId, pair: Pair },
+    ServiceUp {
+        origin: NodeId,
+        pair: Pair,
+    },
+    ServiceDown {
+        origin: NodeId,
+        pair: Pair,
+    },
     ServicesReset,
-    MapPut { map: Topic, pair: Pair },
-    MapRemoved { map: Topic, key: Box<[u8]> },
+    MapPut {
+        map: Topic,
+        pair: Pair,
+    },
+    MapRemoved {
+        map: Topic,
+        key: Box<[u8]>,
+    },
     /// Somebody has lived under our key, up to this incarnation.
     Clash(u64),
 }
@@ -96,7 +108,9 @@ impl Stores {
     /// All that is compared with others, the directory first: what follows needs it.
     pub(crate) fn topics(&self) -> Vec<Topic> {
         let directory = self.directory.is_some();
-        let first = [Topic::DIRECTORY, Topic::CLAIMS].into_iter().filter(|_| directory);
+        let first = [Topic::DIRECTORY, Topic::CLAIMS]
+            .into_iter()
+            .filter(|_| directory);
         first.chain([Topic::REGISTRY]).collect()
     }
 
@@ -121,18 +135,25 @@ impl Stores {
     }
 
     pub(crate) fn root(&self, topic: Topic) -> Option<u128> {
-        self.log(topic).map(Registry::root).or_else(|| self.maps.get(&topic).map(LwwMap::root))
+        self.log(topic)
+            .map(Registry::root)
+            .or_else(|| self.maps.get(&topic).map(LwwMap::root))
     }
 
     pub(crate) fn buckets(&self, topic: Topic) -> Option<Box<[u64; 256]>> {
         let log = self.log(topic).map(Registry::buckets);
-        log.or_else(|| self.maps.get(&topic).map(|map| *map.buckets())).map(Box::new)
+        log.or_else(|| self.maps.get(&topic).map(|map| *map.buckets()))
+            .map(Box::new)
     }
 
     /// The buckets that differ from a peer's.
     pub(crate) fn differing(&self, topic: Topic, theirs: &[u64; 256]) -> Vec<u8> {
-        let Some(ours) = self.buckets(topic) else { return Vec::new() };
-        (0..=u8::MAX).filter(|at| ours[usize::from(*at)] != theirs[usize::from(*at)]).collect()
+        let Some(ours) = self.buckets(topic) else {
+            return Vec::new();
+        };
+        (0..=u8::MAX)
+            .filter(|at| ours[usize::from(*at)] != theirs[usize::from(*at)])
+            .collect()
     }
 
     pub(crate) fn summaries(&self, topic: Topic, buckets: &[u8]) -> Vec<Summary> {
@@ -148,7 +169,10 @@ impl Stores {
         if let Some(log) = self.log_mut(topic) {
             return log.wants(peer, theirs);
         }
-        self.maps.get_mut(&topic).map(|map| map.wants(peer, theirs)).unwrap_or_default()
+        self.maps
+            .get_mut(&topic)
+            .map(|map| map.wants(peer, theirs))
+            .unwrap_or_default()
     }
 
     /// The next piece of what a peer wants; the want moves on behind it.
@@ -156,7 +180,13 @@ impl Stores {
         let piece = if let Some(log) = self.log(topic) {
             Piece::Log(log.answer(want, MAX_CHUNK).into_iter().next()?)
         } else {
-            Piece::Map(self.maps.get(&topic)?.answer(want, MAX_CHUNK).into_iter().next()?)
+            Piece::Map(
+                self.maps
+                    .get(&topic)?
+                    .answer(want, MAX_CHUNK)
+                    .into_iter()
+                    .next()?,
+            )
         };
         move_on(want, piece.delta()).then_some(piece)
     }
@@ -172,7 +202,9 @@ impl Stores {
     ) -> Result<bool, Refused> {
         match piece {
             Piece::Log(delta) => {
-                let Some(log) = self.log_mut(topic) else { return Err(Refused::Store) };
+                let Some(log) = self.log_mut(topic) else {
+                    return Err(Refused::Store);
+                };
                 let latest = delta.adds.iter().map(|add| add.hlc).max();
                 let applied = log.apply(from, &delta).map_err(refusal);
                 // a stamp from the future moves nothing; no order depends on it here
@@ -182,7 +214,9 @@ impl Stores {
                 applied.map(|applied| applied.new)
             }
             Piece::Map(delta) => {
-                let Some(map) = self.maps.get_mut(&topic) else { return Err(Refused::Store) };
+                let Some(map) = self.maps.get_mut(&topic) else {
+                    return Err(Refused::Store);
+                };
                 match map.apply(now, clock, from, delta) {
                     Ok(applied) => Ok(applied.new),
                     Err(refused) => Err(map_refusal(refused)),
@@ -194,7 +228,9 @@ impl Stores {
     /// The life of a node that its newest record speaks of. Without a directory all are
     /// believed.
     pub(crate) fn believes(&self, topic: Topic, origin: NodeId, incarnation: u64) -> bool {
-        let Some(directory) = &self.directory else { return true };
+        let Some(directory) = &self.directory else {
+            return true;
+        };
         match directory.context(origin) {
             Some((known, _)) if topic == Topic::REGISTRY => incarnation == known,
             Some((known, _)) => incarnation <= known,
@@ -210,14 +246,19 @@ impl Stores {
         if let Some(delta) = self.registry.poll_delta() {
             return Some((Topic::REGISTRY, Piece::Log(delta)));
         }
-        self.maps.iter_mut().find_map(|(topic, map)| Some((*topic, Piece::Map(map.commit()?))))
+        self.maps
+            .iter_mut()
+            .find_map(|(topic, map)| Some((*topic, Piece::Map(map.commit()?))))
     }
 
     /// Puts the own record into the directory.
     pub(crate) fn publish(&mut self, record: &Record, stamp: Hlc) {
         if let Some(directory) = &mut self.directory {
             let written = directory.insert(record.claims().name.as_bytes(), record.bytes(), stamp);
-            debug_assert!(written.is_ok(), "the first entry of the own log fits: {written:?}");
+            debug_assert!(
+                written.is_ok(),
+                "the first entry of the own log fits: {written:?}"
+            );
         }
     }
 
@@ -226,12 +267,14 @@ impl Stores {
     }
 
     pub(crate) fn record_bytes(&self, id: NodeId) -> Option<Bytes> {
-        self.record_pair(id).map(|pair| Bytes::copy_from_slice(pair.value()))
+        self.record_pair(id)
+            .map(|pair| Bytes::copy_from_slice(pair.value()))
     }
 
     /// Whether the directory has exactly this record of a node.
     pub(crate) fn has_record(&self, id: NodeId, bytes: &[u8]) -> bool {
-        self.record_pair(id).is_some_and(|pair| pair.value() == bytes)
+        self.record_pair(id)
+            .is_some_and(|pair| pair.value() == bytes)
     }
 
     /// Whether the directory knows the node.
@@ -240,7 +283,11 @@ impl Stores {
     }
 
     fn record_pair(&self, id: NodeId) -> Option<&Pair> {
-        self.directory.as_ref()?.entries(id).map(|(pair, _)| pair).last()
+        self.directory
+            .as_ref()?
+            .entries(id)
+            .map(|(pair, _)| pair)
+            .last()
     }
 
     pub(crate) fn hide(&mut self, now: Now, member: NodeId) {
@@ -260,7 +307,11 @@ impl Stores {
     /// A member's record speaks of this life of it: what it registered in an earlier one is
     /// gone, also if it registers nothing in this one.
     pub(crate) fn begin(&mut self, member: NodeId, incarnation: u64) {
-        if self.registry.context(member).is_some_and(|(known, _)| known < incarnation) {
+        if self
+            .registry
+            .context(member)
+            .is_some_and(|(known, _)| known < incarnation)
+        {
             // the log of a life that a record speaks of is not refused
             let _ = self.registry.begin(member, incarnation);
         }
@@ -306,7 +357,9 @@ impl Stores {
 
     pub(crate) fn poll_timeout(&self) -> Option<Duration> {
         let maps = self.maps.values().filter_map(LwwMap::poll_timeout);
-        maps.chain(self.registry.poll_timeout()).chain(self.opening.values().copied()).min()
+        maps.chain(self.registry.poll_timeout())
+            .chain(self.opening.values().copied())
+            .min()
     }
 
     /// Whether operations are missing before others.
@@ -318,7 +371,9 @@ impl Stores {
     }
 
     pub(crate) fn poll_change(&mut self) -> Option<Change> {
-        self.poll_directory().or_else(|| self.poll_registry()).or_else(|| self.poll_maps())
+        self.poll_directory()
+            .or_else(|| self.poll_registry())
+            .or_else(|| self.poll_maps())
     }
 
     fn poll_directory(&mut self) -> Option<Change> {
@@ -346,8 +401,12 @@ impl Stores {
         loop {
             let change = match self.registry.poll_change()? {
                 barrel_ormap::Change::Added { origin, pair, .. }
-                | barrel_ormap::Change::Replaced { origin, pair, .. } => Change::ServiceUp { origin, pair },
-                barrel_ormap::Change::Removed { origin, pair } => Change::ServiceDown { origin, pair },
+                | barrel_ormap::Change::Replaced { origin, pair, .. } => {
+                    Change::ServiceUp { origin, pair }
+                }
+                barrel_ormap::Change::Removed { origin, pair } => {
+                    Change::ServiceDown { origin, pair }
+                }
                 barrel_ormap::Change::Reset => Change::ServicesReset,
             };
             if !self.hosts.on_change(&change) {
@@ -360,15 +419,23 @@ impl Stores {
         self.maps.iter_mut().find_map(|(topic, map)| {
             let map_name = *topic;
             Some(match map.poll_change()? {
-                barrel_ormap::map::Change::Put(pair) => Change::MapPut { map: map_name, pair },
-                barrel_ormap::map::Change::Removed { key } => Change::MapRemoved { map: map_name, key },
+                barrel_ormap::map::Change::Put(pair) => Change::MapPut {
+                    map: map_name,
+                    pair,
+                },
+                barrel_ormap::map::Change::Removed { key } => {
+                    Change::MapRemoved { map: map_name, key }
+                }
             })
         })
     }
 
     /// What has been seen, for the tree.
     pub(crate) fn library<'a>(&'a self, members: &'a Members<NodeId>) -> Library<'a> {
-        Library { stores: self, members }
+        Library {
+            stores: self,
+            members,
+        }
     }
 }
 
@@ -447,7 +514,9 @@ impl Seen<MessageId> for Library<'_> {
             return claim_of(id).map(|claim| wire::encode_claim(&claim));
         }
         if let Some(log) = self.stores.log(id.topic) {
-            return log.delta(id.origin, id.incarnation, from, id.seq).map(|delta| wire::encode_piece(&Piece::Log(delta)));
+            return log
+                .delta(id.origin, id.incarnation, from, id.seq)
+                .map(|delta| wire::encode_piece(&Piece::Log(delta)));
         }
         match self.stores.maps.get(&id.topic) {
             // of several operations together, a comparison brings them
@@ -459,4 +528,3 @@ impl Seen<MessageId> for Library<'_> {
         }
     }
 }
-

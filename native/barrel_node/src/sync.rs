@@ -58,15 +58,40 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// What the two sides say.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum SyncMessage {
-    Root { topic: Topic, root: u128 },
-    Equal { topic: Topic },
-    Buckets { topic: Topic, buckets: Box<[u64; 256]> },
-    Summaries { topic: Topic, answer: bool, last: bool, buckets: Vec<u8>, summaries: Vec<Summary> },
-    Wants { topic: Topic, wants: Vec<Want> },
-    Chunk { topic: Topic, piece: Piece },
-    Done { topic: Topic },
+    Root {
+        topic: Topic,
+        root: u128,
+    },
+    Equal {
+        topic: Topic,
+    },
+    Buckets {
+        topic: Topic,
+        buckets: Box<[u64; 256]>,
+    },
+    Summaries {
+        topic: Topic,
+        answer: bool,
+        last: bool,
+        buckets: Vec<u8>,
+        summaries: Vec<Summary>,
+    },
+    Wants {
+        topic: Topic,
+        wants: Vec<Want>,
+    },
+    Chunk {
+        topic: Topic,
+        piece: Piece,
+    },
+    Done {
+        topic: Topic,
+    },
     /// Of [`Topic::CLAIMS`]: all that is not plain alive, at once.
-    Claims { answer: bool, claims: Vec<Claim<NodeId>> },
+    Claims {
+        answer: bool,
+        claims: Vec<Claim<NodeId>>,
+    },
 }
 
 impl SyncMessage {
@@ -106,11 +131,19 @@ struct Round {
 impl Rounds {
     /// Whether a comparison with this peer may begin; notes that it does.
     pub(crate) fn begin(&mut self, now: Duration, peer: NodeId, topic: Topic) -> bool {
-        let running = self.asked.get(&(peer, topic)).is_some_and(|round| round.until > now);
+        let running = self
+            .asked
+            .get(&(peer, topic))
+            .is_some_and(|round| round.until > now);
         if running {
             return false;
         }
-        let round = Round { ours: true, wanting: false, fruitful: false, until: now + PATIENCE };
+        let round = Round {
+            ours: true,
+            wanting: false,
+            fruitful: false,
+            until: now + PATIENCE,
+        };
         self.asked.insert((peer, topic), round);
         true
     }
@@ -140,7 +173,9 @@ impl Rounds {
 
     /// Whether chunks are expected from this peer.
     pub(crate) fn is_wanting(&self, peer: NodeId, topic: Topic) -> bool {
-        self.asked.get(&(peer, topic)).is_some_and(|round| round.wanting)
+        self.asked
+            .get(&(peer, topic))
+            .is_some_and(|round| round.wanting)
     }
 
     /// A chunk that was asked for has come.
@@ -153,7 +188,9 @@ impl Rounds {
 
     /// A round is over; whether to begin another, because this one brought something.
     pub(crate) fn end(&mut self, peer: NodeId, topic: Topic) -> bool {
-        self.asked.remove(&(peer, topic)).is_some_and(|round| round.fruitful)
+        self.asked
+            .remove(&(peer, topic))
+            .is_some_and(|round| round.fruitful)
     }
 
     /// Forgets a peer whose link is gone.

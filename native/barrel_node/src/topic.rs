@@ -33,7 +33,11 @@ impl Topic {
         let hash = name.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
         });
-        Self(if hash < Self::RESERVED { hash + Self::RESERVED } else { hash })
+        Self(if hash < Self::RESERVED {
+            hash + Self::RESERVED
+        } else {
+            hash
+        })
     }
 
     /// Whether it is a map's.

@@ -35,7 +35,8 @@ fn seen(net: &Net, who: NodeId) -> Vec<(NodeId, String)> {
 fn register(net: &mut Net, who: NodeId, key: &str, value: &str) {
     let now = net.now;
     net.act(who, |node| {
-        node.register(now, key.as_bytes(), value.as_bytes()).expect("room for a service");
+        node.register(now, key.as_bytes(), value.as_bytes())
+            .expect("room for a service");
         node.commit(now);
     });
 }
@@ -49,7 +50,10 @@ fn two_nodes_find_each_other_and_say_so_once() {
         assert_eq!(net.count(*id, |event| matches!(event, Event::Joined)), 1);
         assert_eq!(net.nodes[id].overlay().active().count(), 1);
         assert_eq!(net.nodes[id].members().up(), 2);
-        assert_eq!(net.count(*id, |event| matches!(event, Event::NodeUp { .. })), 1);
+        assert_eq!(
+            net.count(*id, |event| matches!(event, Event::NodeUp { .. })),
+            1
+        );
     }
 }
 
@@ -79,14 +83,22 @@ fn who_joins_late_is_told_all_there_is() {
     let mut net = Net::default();
     let ids = net.cluster(3, &Config::default());
     for service in 0..200 {
-        register(&mut net, ids[service % 3], &format!("service {service}"), &"x".repeat(500));
+        register(
+            &mut net,
+            ids[service % 3],
+            &format!("service {service}"),
+            &"x".repeat(500),
+        );
     }
     net.run(seconds(2));
     let late = net.start(9, Config::default());
     net.join(late, ids[1]);
     net.run(seconds(2));
     assert_eq!(seen(&net, late).len(), 200);
-    assert_eq!(net.nodes[&late].registry().root(), net.nodes[&ids[0]].registry().root());
+    assert_eq!(
+        net.nodes[&late].registry().root(),
+        net.nodes[&ids[0]].registry().root()
+    );
     assert_eq!(net.nodes[&late].members().up(), 4);
 }
 
@@ -175,11 +187,17 @@ fn a_broadcast_reaches_everybody_once() {
     net.run(seconds(5));
     let now = net.now;
     for (at, id) in ids.iter().enumerate() {
-        net.act(*id, |node| node.broadcast(now, Bytes::from(format!("word {at}"))).expect("room"));
+        net.act(*id, |node| {
+            node.broadcast(now, Bytes::from(format!("word {at}")))
+                .expect("room")
+        });
     }
     net.run(seconds(3));
     for id in &ids {
-        assert_eq!(net.count(*id, |event| matches!(event, Event::Broadcast { .. })), 19);
+        assert_eq!(
+            net.count(*id, |event| matches!(event, Event::Broadcast { .. })),
+            19
+        );
     }
 }
 
@@ -192,7 +210,8 @@ fn a_map_has_the_same_value_on_all_that_keep_it_and_none_elsewhere() {
     let now = net.now;
     for id in &ids[..4] {
         net.act(*id, |node| {
-            node.open_map(now, map, barrel_ormap::map::Config::default(), []).expect("nothing kept");
+            node.open_map(now, map, barrel_ormap::map::Config::default(), [])
+                .expect("nothing kept");
             node.commit(now);
         });
     }
@@ -204,7 +223,10 @@ fn a_map_has_the_same_value_on_all_that_keep_it_and_none_elsewhere() {
     });
     net.run(seconds(2));
     for id in &ids[..4] {
-        assert_eq!(net.nodes[id].map(map).and_then(|map| map.get(b"sky")), Some(&b"blue"[..]));
+        assert_eq!(
+            net.nodes[id].map(map).and_then(|map| map.get(b"sky")),
+            Some(&b"blue"[..])
+        );
     }
     for id in &ids[4..] {
         assert!(net.nodes[id].map(map).is_none());
@@ -215,10 +237,14 @@ fn a_map_has_the_same_value_on_all_that_keep_it_and_none_elsewhere() {
     net.run(seconds(20));
     let now = net.now;
     net.act(ids[5], |node| {
-        node.open_map(now, map, barrel_ormap::map::Config::default(), []).expect("nothing kept");
+        node.open_map(now, map, barrel_ormap::map::Config::default(), [])
+            .expect("nothing kept");
     });
     net.run(seconds(2));
-    assert_eq!(net.nodes[&ids[5]].map(map).and_then(|map| map.get(b"sky")), Some(&b"blue"[..]));
+    assert_eq!(
+        net.nodes[&ids[5]].map(map).and_then(|map| map.get(b"sky")),
+        Some(&b"blue"[..])
+    );
 }
 
 #[test]

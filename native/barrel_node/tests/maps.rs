@@ -22,7 +22,8 @@ fn colours() -> Topic {
 fn open(net: &mut Net, who: NodeId, config: map::Config, kept: Vec<(Bytes, Bytes)>) {
     let now = net.now;
     net.act(who, |node| {
-        node.open_map(now, colours(), config, kept).expect("sound records");
+        node.open_map(now, colours(), config, kept)
+            .expect("sound records");
         node.commit(now);
     });
 }
@@ -30,14 +31,16 @@ fn open(net: &mut Net, who: NodeId, config: map::Config, kept: Vec<(Bytes, Bytes
 fn put(net: &mut Net, who: NodeId, key: &str, value: &str) {
     let now = net.now;
     net.act(who, |node| {
-        node.map_put(now, colours(), key.as_bytes(), value.as_bytes()).expect("room");
+        node.map_put(now, colours(), key.as_bytes(), value.as_bytes())
+            .expect("room");
         node.commit(now);
     });
 }
 
 fn value(net: &Net, who: NodeId, key: &str) -> Option<String> {
     let map = net.nodes[&who].map(colours())?;
-    map.get(key.as_bytes()).map(|value| String::from_utf8_lossy(value).into_owned())
+    map.get(key.as_bytes())
+        .map(|value| String::from_utf8_lossy(value).into_owned())
 }
 
 fn is_ready(event: &Event) -> bool {
@@ -45,7 +48,10 @@ fn is_ready(event: &Event) -> bool {
 }
 
 fn persistent() -> map::Config {
-    map::Config { persist: true, ..map::Config::default() }
+    map::Config {
+        persist: true,
+        ..map::Config::default()
+    }
 }
 
 #[test]
@@ -105,10 +111,18 @@ fn what_was_made_durable_survives_the_restart_of_all() {
     }
     for (number, id) in (1..).zip(&ids) {
         net.start_as(number, &format!("n{number}@host"), 2, Config::default());
-        let kept = net.disks[id].iter().filter(|((table, _), _)| *table == Table::Map(colours()));
-        let kept = kept.map(|((_, key), value)| (key.clone(), value.clone())).collect();
+        let kept = net.disks[id]
+            .iter()
+            .filter(|((table, _), _)| *table == Table::Map(colours()));
+        let kept = kept
+            .map(|((_, key), value)| (key.clone(), value.clone()))
+            .collect();
         open(&mut net, *id, persistent(), kept);
-        assert_eq!(value(&net, *id, "key 0").as_deref(), Some("value 0"), "before anybody was asked");
+        assert_eq!(
+            value(&net, *id, "key 0").as_deref(),
+            Some("value 0"),
+            "before anybody was asked"
+        );
     }
     net.join(ids[1], ids[0]);
     net.join(ids[2], ids[0]);

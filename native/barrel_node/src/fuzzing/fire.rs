@@ -75,17 +75,27 @@ impl Fire {
         while let Some(([op, high, low], rest)) = input.split_first_chunk() {
             let len = usize::from(u16::from_be_bytes([*high, *low]));
             let (frame, rest) = rest.split_at(len.min(rest.len()));
-            input = if op & 3 < 2 { rest } else { input.get(3..).unwrap_or_default() };
+            input = if op & 3 < 2 {
+                rest
+            } else {
+                input.get(3..).unwrap_or_default()
+            };
             match op & 3 {
                 side @ 0..2 => {
                     let link = self.links[usize::from(side)];
-                    self.node.handle_message(self.now, link, Bytes::copy_from_slice(frame));
+                    self.node
+                        .handle_message(self.now, link, Bytes::copy_from_slice(frame));
                 }
                 2 => self.pass(Duration::from_millis(len as u64)),
                 _ => {
                     let side = len % 2;
-                    let reason = if len & 2 == 0 { LinkDown::Failed } else { LinkDown::Closed };
-                    self.node.handle_link_down(self.now, self.links[side], reason);
+                    let reason = if len & 2 == 0 {
+                        LinkDown::Failed
+                    } else {
+                        LinkDown::Closed
+                    };
+                    self.node
+                        .handle_link_down(self.now, self.links[side], reason);
                     self.connect(side);
                 }
             }
@@ -100,8 +110,13 @@ impl Fire {
     /// # Panics
     /// When a part of the node is not sound any more.
     pub fn restore(&mut self, kept: Vec<(Vec<u8>, Vec<u8>)>) {
-        let kept = kept.into_iter().map(|(key, value)| (Bytes::from(key), Bytes::from(value)));
-        let config = barrel_ormap::map::Config { persist: true, ..Default::default() };
+        let kept = kept
+            .into_iter()
+            .map(|(key, value)| (Bytes::from(key), Bytes::from(value)));
+        let config = barrel_ormap::map::Config {
+            persist: true,
+            ..Default::default()
+        };
         if self.node.open_map(self.now, RESTORED, config, kept).is_ok() {
             self.settle();
             self.pass(Duration::from_secs(5));
@@ -116,27 +131,50 @@ impl Fire {
     }
 
     fn prepare() -> Self {
-        let now = Now { mono: Duration::ZERO, wall_ms: 1_700_000_000_000 };
+        let now = Now {
+            mono: Duration::ZERO,
+            wall_ms: 1_700_000_000_000,
+        };
         let identity = Identity {
             key: Peer::Me.key(),
             name: Peer::Me.name().into(),
             addresses: vec![Bytes::from_static(b"host:1")],
             incarnation: 1,
         };
-        let node = Node::new(Config::default(), identity, Arc::new(ZeroKeys), 1, now, None);
-        let mut fire = Self { node, now, links: [Link(0); 2], next: 1 };
+        let node = Node::new(
+            Config::default(),
+            identity,
+            Arc::new(ZeroKeys),
+            1,
+            now,
+            None,
+        );
+        let mut fire = Self {
+            node,
+            now,
+            links: [Link(0); 2],
+            next: 1,
+        };
         fire.connect(0);
         fire.connect(1);
         for side in 0..2 {
-            let join = Frame::Overlay { msg: barrel_hyparview::Message::Join, records: Vec::new() };
-            fire.node.handle_message(now, fire.links[side], wire::encode(&join));
+            let join = Frame::Overlay {
+                msg: barrel_hyparview::Message::Join,
+                records: Vec::new(),
+            };
+            fire.node
+                .handle_message(now, fire.links[side], wire::encode(&join));
         }
         for service in 0..8 {
-            let written = fire.node.register(now, format!("service {service}").as_bytes(), &[7; 100]);
+            let written =
+                fire.node
+                    .register(now, format!("service {service}").as_bytes(), &[7; 100]);
             debug_assert!(written.is_ok());
         }
         let _ = fire.node.unregister(now, b"service 3");
-        let opened = fire.node.open_map(now, MAP, barrel_ormap::map::Config::default(), []);
+        let opened = fire
+            .node
+            .open_map(now, MAP, barrel_ormap::map::Config::default(), []);
         debug_assert!(opened.is_ok());
         fire.settle();
         fire.pass(Duration::from_secs(3));
@@ -150,10 +188,16 @@ impl Fire {
         let peer = [Peer::A, Peer::B][side];
         self.links[side] = Link(self.next);
         self.next += 1;
-        self.node.handle_link_up(self.now, peer.id(), self.links[side], None);
+        self.node
+            .handle_link_up(self.now, peer.id(), self.links[side], None);
         let record = record_of(peer).bytes().clone();
-        let greeting = Frame::Greeting(Greeting { versions: wire::VERSIONS, features: 0, record });
-        self.node.handle_message(self.now, self.links[side], wire::encode(&greeting));
+        let greeting = Frame::Greeting(Greeting {
+            versions: wire::VERSIONS,
+            features: 0,
+            record,
+        });
+        self.node
+            .handle_message(self.now, self.links[side], wire::encode(&greeting));
     }
 
     fn pass(&mut self, time: Duration) {
@@ -167,8 +211,14 @@ impl Fire {
         let mut sent = 0;
         while let Some(output) = self.node.poll_output() {
             match output {
-                Output::Dial { contact: Contact::Peer(peer), .. } => {
-                    match [Peer::A, Peer::B].iter().position(|known| known.id() == peer) {
+                Output::Dial {
+                    contact: Contact::Peer(peer),
+                    ..
+                } => {
+                    match [Peer::A, Peer::B]
+                        .iter()
+                        .position(|known| known.id() == peer)
+                    {
                         Some(side) => self.connect(side),
                         None => self.node.handle_dial_failed(self.now, Contact::Peer(peer)),
                     }
@@ -276,7 +326,11 @@ mod tests {
         let fire = Fire::new();
         assert_eq!(fire.node.overlay().active().count(), 2);
         assert_eq!(fire.node.registry().entries(Peer::Me.id()).count(), 8);
-        assert!(fire.node.map(MAP).is_some_and(|map| map.get(b"key").is_some()));
+        assert!(
+            fire.node
+                .map(MAP)
+                .is_some_and(|map| map.get(b"key").is_some())
+        );
     }
 
     #[test]
@@ -286,7 +340,9 @@ mod tests {
             assert_eq!(super::super::frame(frame).as_ref(), Some(frame));
         }
         let all = |decode: fn(&[u8]) -> Option<Vec<u8>>, samples: &[Vec<u8>]| {
-            samples.iter().all(|sample| decode(sample).as_ref() == Some(sample))
+            samples
+                .iter()
+                .all(|sample| decode(sample).as_ref() == Some(sample))
         };
         assert!(all(super::super::record, &samples.records));
         assert!(all(super::super::log_piece, &samples.log_pieces));
