@@ -82,7 +82,7 @@ pub use held::Held;
 pub use keys::{Keys, PublicKey, Signature, Standing};
 pub use maps::CorruptMap;
 pub use node::{Identity, Node, NotSent};
-pub use record::{BadRecord, Claims, Record};
+pub use record::{BadRecord, Claims, MAX_ADDRESS, MAX_ADDRESSES, MAX_NAME, Record};
 pub use saved::Saved;
 pub use stores::WriteError;
 pub use topic::{MessageId, Topic};

@@ -92,7 +92,7 @@ impl Node {
     /// A node alone. `seed` feeds all its dice; `saved` is what an earlier life left.
     ///
     /// # Panics
-    /// When the name or the addresses break the limits of a record ([`crate::record`]):
+    /// When the name or the addresses break the limits of a record ([`crate::MAX_NAME`]):
     /// they are the caller's own.
     #[must_use]
     pub fn new(

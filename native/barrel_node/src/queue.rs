@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 /// How urgent a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Class {
+pub(crate) enum Class {
     /// Views, the tree, liveness: small, and nothing works without it.
     Control,
     /// Anti-entropy: asked for, and asked for again when it does not come.

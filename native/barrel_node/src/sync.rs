@@ -119,8 +119,6 @@ pub(crate) struct Rounds {
 /// One comparison under way, seen from either side.
 #[derive(Clone, Debug)]
 struct Round {
-    /// We began it, and begin again when it brought something.
-    ours: bool,
     /// Wants are out.
     wanting: bool,
     /// A chunk has changed something here.
@@ -139,7 +137,6 @@ impl Rounds {
             return false;
         }
         let round = Round {
-            ours: true,
             wanting: false,
             fruitful: false,
             until: now + PATIENCE,
@@ -162,7 +159,6 @@ impl Rounds {
     /// Wants go out to this peer.
     pub(crate) fn wants(&mut self, now: Duration, peer: NodeId, topic: Topic) {
         let round = self.asked.entry((peer, topic)).or_insert(Round {
-            ours: false,
             wanting: false,
             fruitful: false,
             until: now,
@@ -245,11 +241,6 @@ impl Rounds {
             self.served.remove(&peer);
         }
         (next != Some(topic)).then_some(topic)
-    }
-
-    /// Whether something is to be answered.
-    pub(crate) fn is_serving(&self, peer: NodeId) -> bool {
-        self.served.contains_key(&peer)
     }
 
     /// Logs that others ask for.
