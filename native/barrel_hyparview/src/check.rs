@@ -19,6 +19,7 @@ impl<P: Peer> HyParView<P> {
         self.lost.check()?;
         self.forced.check()?;
         self.urgent.check()?;
+        self.relayed.check()?;
         self.ordinary.check()
     }
 

@@ -66,6 +66,8 @@ pub struct HyParView<P> {
     pub(crate) hub: Meter,
     pub(crate) urgent: Meters<P>,
     pub(crate) ordinary: Meters<P>,
+    /// What we passed on to each because others said so.
+    pub(crate) relayed: Meters<P>,
 
     pub(crate) outputs: VecDeque<Output<P>>,
     pub(crate) stats: Stats,
@@ -127,6 +129,7 @@ impl<P: Peer> HyParView<P> {
             hub: Meter::default(),
             urgent: Meters::new(),
             ordinary: Meters::new(),
+            relayed: Meters::new(),
             outputs: VecDeque::new(),
             stats: Stats::default(),
         }
@@ -450,6 +453,20 @@ impl<P: Peer> HyParView<P> {
 
     pub(crate) fn send(&mut self, to: P, msg: Message<P>) {
         self.outputs.push_back(Output::Send { to, msg });
+    }
+
+    /// Sends what somebody else has caused, unless it is so much that the receiver could
+    /// take us for the culprit: half of what it takes from one peer, the other half is for
+    /// what we have to say ourselves. Then the walk ends.
+    pub(crate) fn relay(&mut self, now: Duration, to: P, msg: Message<P>) {
+        if let Some(limit) = &self.config.rate_limit {
+            let (burst, period) = limit.ordinary;
+            if !self.relayed.try_take(now, to, (burst / 2, period * 2)) {
+                self.stats.walks_dropped += 1;
+                return;
+            }
+        }
+        self.send(to, msg);
     }
 
     pub(crate) fn event(&mut self, event: Event<P>) {

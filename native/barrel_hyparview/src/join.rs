@@ -32,7 +32,7 @@ impl<P: Peer> HyParView<P> {
         let others: Vec<P> = self.active.peers().filter(|peer| *peer != joiner).collect();
         let ttl = self.config.arwl;
         for to in others {
-            self.send(to, Message::ForwardJoin { joiner, ttl });
+            self.relay(now, to, Message::ForwardJoin { joiner, ttl });
         }
     }
 
@@ -71,7 +71,7 @@ impl<P: Peer> HyParView<P> {
                     self.remember(joiner, from);
                 }
                 let ttl = ttl - 1;
-                self.send(next, Message::ForwardJoin { joiner, ttl });
+                self.relay(now, next, Message::ForwardJoin { joiner, ttl });
             }
             _ => self.settle(now, from, joiner),
         }

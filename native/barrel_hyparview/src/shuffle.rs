@@ -74,7 +74,7 @@ impl<P: Peer> HyParView<P> {
                     peers,
                     component,
                 };
-                self.send(next, msg);
+                self.relay(now, next, msg);
             }
             // it came back
             _ if origin == self.me => {}
@@ -91,7 +91,7 @@ impl<P: Peer> HyParView<P> {
             peers: answer.clone(),
             component: self.component(),
         };
-        self.send(origin, msg);
+        self.relay(now, origin, msg);
         self.release(origin);
         let mut heard = peers.to_vec();
         heard.push(origin);

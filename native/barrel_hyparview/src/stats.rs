@@ -21,6 +21,8 @@ pub struct Stats {
     pub declined_joins: u64,
     /// Walks of newcomers handled, each step one.
     pub walk_steps: u64,
+    /// Walks that were not passed on, because somebody began too many.
+    pub walks_dropped: u64,
     /// Shuffles begun.
     pub shuffles: u64,
     /// Shuffles answered.
