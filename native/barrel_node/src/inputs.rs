@@ -200,7 +200,7 @@ impl Node {
             Sent::Dropped(Some(link)) if class == Class::Control => {
                 self.close(now, link, CloseReason::TooSlow)
             }
-            Sent::Dropped(Some(link)) => self.links.fall_behind(now.mono, link),
+            Sent::Dropped(Some(link)) => self.links.fall_behind(link),
             Sent::Dropped(None) => self.on_unreachable(now, to),
         }
     }

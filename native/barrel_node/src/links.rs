@@ -31,6 +31,10 @@ pub(crate) const MAX_WAITING_BYTES: usize = 64 << 10;
 /// against what we may send to others. As long as a dead link lives. A guess.
 const STALLED: Duration = Duration::from_secs(10);
 
+/// So much must wait for that: after a pause of this whole process, the links that have
+/// nearly nothing to take are not blamed for it.
+const MUCH: usize = 256 << 10;
+
 /// Who has lost its link for what it did gets no other for so long, from either side:
 /// long enough that its next offences cost nothing to speak of. A guess.
 const SHUN_FOR: Duration = Duration::from_secs(60);
@@ -64,8 +68,10 @@ pub(crate) struct Up {
     ours: bool,
     /// The driver has been told that something waits.
     rung: bool,
-    /// Something for it was dropped: since when it has taken nothing.
-    behind: Option<Stall>,
+    /// A payload for it was dropped.
+    behind: bool,
+    /// Since when it has taken nothing, although much waits.
+    stall: Option<Stall>,
     /// Frames that it took.
     taken: u64,
     last_use: Duration,
@@ -80,7 +86,7 @@ pub(crate) struct Up {
     pub(crate) grafts: Allowance,
 }
 
-/// How a link stands that is behind.
+/// How a link stood.
 #[derive(Clone, Copy, Debug)]
 struct Stall {
     since: Duration,
@@ -170,7 +176,8 @@ impl Links {
                 neighbor: false,
                 ours,
                 rung: false,
-                behind: None,
+                behind: false,
+                stall: None,
                 taken: 0,
                 last_use: now,
                 misdeeds: 0,
@@ -271,27 +278,24 @@ impl Links {
     }
 
     /// A payload was dropped: the peer lacks something that it will not hear of.
-    pub(crate) fn fall_behind(&mut self, now: Duration, link: Link) {
-        if let Some(up) = self.peers.get(&link).and_then(|peer| self.up.get_mut(peer)) {
-            up.behind.get_or_insert(Stall {
-                since: now,
-                taken: up.taken,
-            });
+    pub(crate) fn fall_behind(&mut self, link: Link) {
+        if let Some(up) = self
+            .peers
+            .get(&link)
+            .and_then(|peer| self.up.get_mut(peer))
+        {
+            up.behind = true;
         }
     }
 
-    /// Links that are behind and have taken nothing for too long.
+    /// Links on which much waits, and that have taken nothing for too long.
     pub(crate) fn stalled(&mut self, now: Duration) -> Vec<Link> {
         let mut stalled = Vec::new();
         for up in self.up.values_mut() {
-            let Some(stall) = &mut up.behind else {
-                continue;
-            };
-            if stall.taken != up.taken {
-                *stall = Stall {
-                    since: now,
-                    taken: up.taken,
-                };
+            let taken = up.taken;
+            let stall = up.stall.get_or_insert(Stall { since: now, taken });
+            if up.queue.len() < MUCH || stall.taken != taken {
+                up.stall = None;
             } else if stall.since + STALLED <= now {
                 stalled.push(up.link);
             }
@@ -304,10 +308,10 @@ impl Links {
         let ready = self
             .up
             .iter_mut()
-            .filter(|(_, up)| up.behind.is_some() && up.queue.is_empty());
+            .filter(|(_, up)| up.behind && up.queue.is_empty());
         ready
             .map(|(peer, up)| {
-                up.behind = None;
+                up.behind = false;
                 *peer
             })
             .collect()

@@ -44,6 +44,9 @@ pub struct Fire {
     next: u64,
 }
 
+/// No link. It comes again when time passes.
+const NONE: Link = Link(0);
+
 /// The node as it is before the first word, made once.
 static BEFORE: LazyLock<Fire> = LazyLock::new(Fire::prepare);
 
@@ -86,7 +89,13 @@ impl Fire {
                     self.node
                         .handle_message(self.now, link, Bytes::copy_from_slice(frame));
                 }
-                2 => self.pass(Duration::from_millis(len as u64)),
+                2 => {
+                    self.pass(Duration::from_millis(len as u64));
+                    for side in (0..2).filter(|side| self.links[*side] == NONE).collect::<Vec<_>>() {
+                        self.connect(side);
+                        self.settle();
+                    }
+                }
                 _ => {
                     let side = len % 2;
                     let reason = if len & 2 == 0 {
@@ -152,7 +161,7 @@ impl Fire {
         let mut fire = Self {
             node,
             now,
-            links: [Link(0); 2],
+            links: [NONE; 2],
             next: 1,
         };
         fire.connect(0);
@@ -233,7 +242,7 @@ impl Fire {
                 }
                 Output::Close { link, .. } => {
                     if let Some(side) = self.links.iter().position(|known| *known == link) {
-                        self.connect(side);
+                        self.links[side] = NONE;
                     }
                 }
                 Output::Persist { token, .. } => self.node.handle_persisted(token),

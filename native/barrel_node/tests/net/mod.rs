@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use barrel_node::{
-    CloseReason, Config, Contact, Event, Identity, Keys, Link, LinkDown, Node, NodeId, Now, Output, PublicKey, Signature,
-    Standing, Table,
+    CloseReason, Config, Contact, Event, Identity, Keys, Link, LinkDown, Node, NodeId, Now, Output,
+    PublicKey, Signature, Standing, Table,
 };
 use bytes::Bytes;
 
@@ -35,7 +35,11 @@ impl Keys for ToyKeys {
     }
 
     fn standing(&self, name: &str, _key: &PublicKey) -> Standing {
-        if name.starts_with("untrusted") { Standing::Refused } else { Standing::Unknown }
+        if name.starts_with("untrusted") {
+            Standing::Refused
+        } else {
+            Standing::Unknown
+        }
     }
 }
 
@@ -95,7 +99,10 @@ impl Default for Net {
             ends: BTreeMap::new(),
             cut: BTreeSet::new(),
             next_link: 1,
-            now: Now { mono: Duration::ZERO, wall_ms: 1_700_000_000_000 },
+            now: Now {
+                mono: Duration::ZERO,
+                wall_ms: 1_700_000_000_000,
+            },
             ready: VecDeque::new(),
             ghosts: BTreeSet::new(),
             deaf: BTreeSet::new(),
@@ -112,7 +119,13 @@ impl Net {
     }
 
     pub fn start_as(&mut self, number: u8, name: &str, incarnation: u64, config: Config) -> NodeId {
-        self.start_with(number, name, incarnation, config, Arc::new(ToyKeys(key_of(number))))
+        self.start_with(
+            number,
+            name,
+            incarnation,
+            config,
+            Arc::new(ToyKeys(key_of(number))),
+        )
     }
 
     pub fn start_with(
@@ -141,7 +154,9 @@ impl Net {
 
     /// A cluster of so many, all joined through the first.
     pub fn cluster(&mut self, count: u8, config: &Config) -> Vec<NodeId> {
-        let ids: Vec<NodeId> = (1..=count).map(|number| self.start(number, config.clone())).collect();
+        let ids: Vec<NodeId> = (1..=count)
+            .map(|number| self.start(number, config.clone()))
+            .collect();
         for id in &ids[1..] {
             self.join(*id, ids[0]);
         }
@@ -151,7 +166,9 @@ impl Net {
     /// Joins by the address of the contact, as an operator would.
     pub fn join(&mut self, who: NodeId, contact: NodeId) {
         let now = self.now;
-        self.act(who, |node| node.join(now, Contact::Seed(Bytes::copy_from_slice(&contact.0))));
+        self.act(who, |node| {
+            node.join(now, Contact::Seed(Bytes::copy_from_slice(&contact.0)))
+        });
     }
 
     /// Lets a node do something, and the network carry all that follows.
@@ -166,13 +183,19 @@ impl Net {
         let end = self.now.mono + time;
         while self.now.mono < end {
             let due = self.nodes.values().filter_map(Node::poll_timeout).min();
-            let step = due.unwrap_or(end).clamp(self.now.mono + Duration::from_millis(1), end);
+            let step = due
+                .unwrap_or(end)
+                .max(self.now.mono + Duration::from_millis(1))
+                .min(end);
             self.now.wall_ms += (step - self.now.mono).as_millis() as u64;
             self.now.mono = step;
             let now = self.now;
             let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
             for id in ids {
-                if self.nodes[&id].poll_timeout().is_some_and(|at| at <= now.mono) {
+                if self.nodes[&id]
+                    .poll_timeout()
+                    .is_some_and(|at| at <= now.mono)
+                {
                     self.act(id, |node| node.handle_timeout(now));
                 }
             }
@@ -235,11 +258,21 @@ impl Net {
 
     fn carry(&mut self, from: NodeId, link: Link) {
         let now = self.now;
-        if self.ends.get(&(from, link)).is_some_and(|(to, _)| self.deaf.contains(to)) {
+        if self
+            .ends
+            .get(&(from, link))
+            .is_some_and(|(to, _)| self.deaf.contains(to))
+        {
             return;
         }
-        while let Some(frame) = self.nodes.get_mut(&from).and_then(|node| node.poll_send(link)) {
-            let Some((to, theirs)) = self.ends.get(&(from, link)).copied() else { continue };
+        while let Some(frame) = self
+            .nodes
+            .get_mut(&from)
+            .and_then(|node| node.poll_send(link))
+        {
+            let Some((to, theirs)) = self.ends.get(&(from, link)).copied() else {
+                continue;
+            };
             self.frames.push((from, to, frame.clone()));
             if let Some(node) = self.nodes.get_mut(&to) {
                 node.handle_message(now, theirs, frame);
@@ -249,7 +282,9 @@ impl Net {
 
     fn on_output(&mut self, id: NodeId, output: Output) {
         match output {
-            Output::Dial { contact, record } => self.dial(id, contact, record.map(|record| record.id())),
+            Output::Dial { contact, record } => {
+                self.dial(id, contact, record.map(|record| record.id()))
+            }
             Output::Ready(link) => self.ready.push_back((id, link)),
             Output::Close { link, reason } => {
                 self.carry(id, link);
@@ -281,10 +316,16 @@ impl Net {
     fn dial(&mut self, from: NodeId, contact: Contact, by_record: Option<NodeId>) {
         let to = match &contact {
             Contact::Peer(peer) => {
-                assert_eq!(by_record, Some(*peer), "a dial comes with the record of its peer");
+                assert_eq!(
+                    by_record,
+                    Some(*peer),
+                    "a dial comes with the record of its peer"
+                );
                 *peer
             }
-            Contact::Seed(address) => barrel_ormap::OriginKey(address[..].try_into().expect("16 bytes")),
+            Contact::Seed(address) => {
+                barrel_ormap::OriginKey(address[..].try_into().expect("16 bytes"))
+            }
         };
         let now = self.now;
         let apart = self.cut.contains(&from) != self.cut.contains(&to);
@@ -293,7 +334,11 @@ impl Net {
             node.handle_dial_failed(now, contact);
             return;
         }
-        let known = self.ends.iter().find(|((a, _), (b, _))| *a == from && *b == to).map(|((_, link), _)| *link);
+        let known = self
+            .ends
+            .iter()
+            .find(|((a, _), (b, _))| *a == from && *b == to)
+            .map(|((_, link), _)| *link);
         if let Some(link) = known {
             let node = self.nodes.get_mut(&from).expect("who dials");
             node.handle_link_up(now, to, link, Some(contact));
@@ -306,7 +351,10 @@ impl Net {
         if let Some(node) = self.nodes.get_mut(&to) {
             node.handle_link_up(now, from, theirs, None);
         }
-        self.nodes.get_mut(&from).expect("who dials").handle_link_up(now, to, ours, Some(contact));
+        self.nodes
+            .get_mut(&from)
+            .expect("who dials")
+            .handle_link_up(now, to, ours, Some(contact));
     }
 
     fn is_there(&self, who: NodeId) -> bool {
@@ -353,7 +401,10 @@ impl Net {
 
     /// What one said to another.
     pub fn heard(&self, from: NodeId, to: NodeId) -> impl Iterator<Item = &Bytes> {
-        self.frames.iter().filter(move |(a, b, _)| (*a, *b) == (from, to)).map(|(.., frame)| frame)
+        self.frames
+            .iter()
+            .filter(move |(a, b, _)| (*a, *b) == (from, to))
+            .map(|(.., frame)| frame)
     }
 
     /// How often a node has told something.
@@ -363,6 +414,9 @@ impl Net {
 
     /// The other end of some link of a node, for tests that speak for themselves.
     pub fn link_between(&self, a: NodeId, b: NodeId) -> Option<Link> {
-        self.ends.iter().find(|((x, _), (y, _))| *x == a && *y == b).map(|((_, link), _)| *link)
+        self.ends
+            .iter()
+            .find(|((x, _), (y, _))| *x == a && *y == b)
+            .map(|((_, link), _)| *link)
     }
 }

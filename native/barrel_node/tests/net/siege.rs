@@ -39,10 +39,18 @@ impl Siege {
         }
         siege.enter();
         let record = siege.record();
-        let delta = Delta::of(siege.ghost, 1, 0, 1).add(1, siege.stamp(), record.name.as_bytes(), &record.bytes());
+        let delta = Delta::of(siege.ghost, 1, 0, 1).add(
+            1,
+            siege.stamp(),
+            record.name.as_bytes(),
+            &record.bytes(),
+        );
         siege.say(delta.gossip(DIRECTORY));
         siege.net.run(Duration::from_secs(1));
-        assert!(siege.accusations().is_empty(), "a member like any other so far");
+        assert!(
+            siege.accusations().is_empty(),
+            "a member like any other so far"
+        );
         for id in &siege.honest {
             assert!(siege.net.nodes[id].members().is_up(siege.ghost));
         }
@@ -77,7 +85,9 @@ impl Siege {
     }
 
     pub fn is_neighbor(&self) -> bool {
-        self.net.nodes[&self.honest[0]].overlay().is_active(self.ghost)
+        self.net.nodes[&self.honest[0]]
+            .overlay()
+            .is_active(self.ghost)
     }
 
     /// Whom the nodes have named, and why.
@@ -100,14 +110,21 @@ impl Siege {
     /// Why the first has closed its links to the hostile peer.
     pub fn closed(&self) -> Vec<CloseReason> {
         let first = self.honest[0];
-        let of = |(who, peer, _): &&(NodeId, NodeId, CloseReason)| (*who, *peer) == (first, self.ghost);
-        self.net.closed.iter().filter(of).map(|(.., reason)| *reason).collect()
+        let of =
+            |(who, peer, _): &&(NodeId, NodeId, CloseReason)| (*who, *peer) == (first, self.ghost);
+        self.net
+            .closed
+            .iter()
+            .filter(of)
+            .map(|(.., reason)| *reason)
+            .collect()
     }
 
     pub fn register(&mut self, who: NodeId, key: &str) {
         let now = self.net.now;
         self.net.act(who, |node| {
-            node.register(now, key.as_bytes(), b"pid").expect("room for a service");
+            node.register(now, key.as_bytes(), b"pid")
+                .expect("room for a service");
             node.commit(now);
         });
     }
@@ -115,7 +132,10 @@ impl Siege {
     /// Who sees a service of that key, or a prefix of it.
     fn sees(&self, who: NodeId, owner: NodeId, key: &str) -> bool {
         let entries = self.net.nodes[&who].registry().entries(owner);
-        entries.filter(|(pair, _)| pair.key() == key.as_bytes()).count() == 1
+        entries
+            .filter(|(pair, _)| pair.key() == key.as_bytes())
+            .count()
+            == 1
     }
 
     /// All honest nodes keep their limits.
@@ -134,20 +154,40 @@ impl Siege {
         let (first, last) = (self.honest[0], self.honest[self.honest.len() - 1]);
         self.register(last, "after");
         let now = self.net.now;
-        self.net.act(first, |node| node.broadcast(now, Bytes::from_static(b"after")).expect("room"));
+        self.net.act(first, |node| {
+            node.broadcast(now, Bytes::from_static(b"after"))
+                .expect("room")
+        });
         self.net.run(Duration::from_secs(20));
         self.named();
         self.keeps_limits();
-        let said = |event: &Event| matches!(event, Event::Broadcast { body, .. } if body == "after");
+        let said =
+            |event: &Event| matches!(event, Event::Broadcast { body, .. } if body == "after");
         for id in &self.honest {
-            assert!(self.sees(*id, last, "after"), "{id:?} sees what was registered after");
-            assert_eq!(self.net.count(*id, said), usize::from(*id != first), "{id:?} hears a broadcast");
+            assert!(
+                self.sees(*id, last, "after"),
+                "{id:?} sees what was registered after"
+            );
+            assert_eq!(
+                self.net.count(*id, said),
+                usize::from(*id != first),
+                "{id:?} hears a broadcast"
+            );
             for other in &self.honest {
-                assert!(self.sees(*id, *other, &format!("before {other:?}")), "{id:?} {other:?}");
-                assert!(self.net.nodes[id].members().is_up(*other), "{id:?} believes {other:?} to live");
+                assert!(
+                    self.sees(*id, *other, &format!("before {other:?}")),
+                    "{id:?} {other:?}"
+                );
+                assert!(
+                    self.net.nodes[id].members().is_up(*other),
+                    "{id:?} believes {other:?} to live"
+                );
             }
             let overlay = self.net.nodes[id].overlay();
-            assert!(self.honest.iter().any(|other| overlay.is_active(*other)), "{id:?} is alone");
+            assert!(
+                self.honest.iter().any(|other| overlay.is_active(*other)),
+                "{id:?} is alone"
+            );
         }
     }
 }

@@ -81,12 +81,28 @@ pub struct Record {
 
 impl Record {
     pub fn of(key: PublicKey, name: &str) -> Self {
-        Self { key, signed_by: key, name: name.to_owned(), incarnation: 1, seq: 1 }
+        Self {
+            key,
+            signed_by: key,
+            name: name.to_owned(),
+            incarnation: 1,
+            seq: 1,
+        }
     }
 
     pub fn bytes(&self) -> Vec<u8> {
-        let body = Words::default().raw(&self.key).n(self.incarnation).n(self.seq).n(3600);
-        let body = body.u16(1).u16(1).blob(self.name.as_bytes()).n(1).blob(b"10.9.8.7:6543").done();
+        let body = Words::default()
+            .raw(&self.key)
+            .n(self.incarnation)
+            .n(self.seq)
+            .n(3600);
+        let body = body
+            .u16(1)
+            .u16(1)
+            .blob(self.name.as_bytes())
+            .n(1)
+            .blob(b"10.9.8.7:6543")
+            .done();
         let signed = [b"barrel_p2p node record 1\0", &body[..]].concat();
         [&body[..], &toy_signature(&self.signed_by, &signed)].concat()
     }
@@ -97,11 +113,19 @@ impl Record {
 }
 
 pub fn greeting(record: &[u8]) -> Vec<u8> {
-    Words::kind(1).raw(b"bp2p").u16(1).u16(1).u64(0).blob(record).done()
+    Words::kind(1)
+        .raw(b"bp2p")
+        .u16(1)
+        .u16(1)
+        .u64(0)
+        .blob(record)
+        .done()
 }
 
 pub fn join(records: &[Vec<u8>]) -> Vec<u8> {
-    Words::kind(16).each(records, |out, record| out.blob(record)).done()
+    Words::kind(16)
+        .each(records, |out, record| out.blob(record))
+        .done()
 }
 
 pub fn neighbor_high() -> Vec<u8> {
@@ -109,7 +133,11 @@ pub fn neighbor_high() -> Vec<u8> {
 }
 
 pub fn shuffle(origin: NodeId, ttl: u8, peers: &[NodeId], records: &[Vec<u8>]) -> Vec<u8> {
-    let out = Words::kind(21).id(origin).u8(ttl).each(peers, |out, id| out.id(*id)).u8(0);
+    let out = Words::kind(21)
+        .id(origin)
+        .u8(ttl)
+        .each(peers, |out, id| out.id(*id))
+        .u8(0);
     out.each(records, |out, record| out.blob(record)).done()
 }
 
@@ -125,7 +153,11 @@ pub struct Name {
 
 impl Name {
     fn on(self, out: Words) -> Words {
-        out.n(self.topic).id(self.origin).n(self.incarnation).n(self.seq).n(self.span)
+        out.n(self.topic)
+            .id(self.origin)
+            .n(self.incarnation)
+            .n(self.seq)
+            .n(self.span)
     }
 }
 
@@ -134,7 +166,9 @@ pub fn gossip(name: Name, body: &[u8]) -> Vec<u8> {
 }
 
 pub fn ihave(names: &[Name]) -> Vec<u8> {
-    Words::kind(33).each(names, |out, name| name.on(out).n(1)).done()
+    Words::kind(33)
+        .each(names, |out, name| name.on(out).n(1))
+        .done()
 }
 
 pub fn graft(name: Name) -> Vec<u8> {
@@ -152,20 +186,33 @@ pub struct Claim {
 
 impl Claim {
     fn on(self, out: Words) -> Words {
-        out.id(self.member).n(self.incarnation).n(self.beat).u8(self.status)
+        out.id(self.member)
+            .n(self.incarnation)
+            .n(self.beat)
+            .u8(self.status)
     }
 
     /// As a broadcast.
     pub fn gossip(self) -> Vec<u8> {
         let seq = self.beat << 2 | u64::from(self.status);
         let (origin, incarnation) = (self.member, self.incarnation);
-        let name = Name { topic: CLAIMS, origin, incarnation, seq, span: 0 };
+        let name = Name {
+            topic: CLAIMS,
+            origin,
+            incarnation,
+            seq,
+            span: 0,
+        };
         gossip(name, &self.on(Words::default()).done())
     }
 }
 
 pub fn claims(claims: &[Claim]) -> Vec<u8> {
-    Words::kind(71).n(CLAIMS).u8(1).each(claims, |out, claim| claim.on(out)).done()
+    Words::kind(71)
+        .n(CLAIMS)
+        .u8(1)
+        .each(claims, |out, claim| claim.on(out))
+        .done()
 }
 
 /// A piece of a log with a list of removals.
@@ -182,7 +229,14 @@ pub struct Delta {
 
 impl Delta {
     pub fn of(origin: NodeId, inc: u64, from: u64, to: u64) -> Self {
-        Self { origin, inc, from, to, adds: Vec::new(), removes: Vec::new() }
+        Self {
+            origin,
+            inc,
+            from,
+            to,
+            adds: Vec::new(),
+            removes: Vec::new(),
+        }
     }
 
     pub fn add(mut self, seq: u64, hlc: u64, key: &[u8], value: &[u8]) -> Self {
@@ -191,25 +245,63 @@ impl Delta {
     }
 
     pub fn body(&self) -> Vec<u8> {
-        let out = Words::default().id(self.origin).n(self.inc).n(self.from).n(self.to - self.from).n(self.to);
+        let out = Words::default()
+            .id(self.origin)
+            .n(self.inc)
+            .n(self.from)
+            .n(self.to - self.from)
+            .n(self.to);
         let mut before = 0;
         let mut out = out.n(self.adds.len() as u64);
         for (seq, hlc, key, value) in &self.adds {
             out = out.n(seq - before).u64(*hlc).u8(0).blob(key).blob(value);
             before = *seq;
         }
-        out.u8(0).each(&self.removes, |out, (by, seq)| out.n(*by).n(*seq)).done()
+        out.u8(0)
+            .each(&self.removes, |out, (by, seq)| out.n(*by).n(*seq))
+            .done()
     }
 
     pub fn gossip(&self, topic: u64) -> Vec<u8> {
         let (origin, incarnation) = (self.origin, self.inc);
-        let name = Name { topic, origin, incarnation, seq: self.to, span: self.to - self.from };
+        let name = Name {
+            topic,
+            origin,
+            incarnation,
+            seq: self.to,
+            span: self.to - self.from,
+        };
         gossip(name, &self.body())
     }
 
     pub fn chunk(&self, topic: u64) -> Vec<u8> {
         Words::kind(69).n(topic).raw(&self.body()).done()
     }
+}
+
+/// A chunk with one entry that says to be by another writer.
+pub fn ghostwritten(origin: NodeId, writer: NodeId, hlc: u64) -> Vec<u8> {
+    let body = Words::default().id(origin).n(1).n(0).n(1).n(1).n(1);
+    let body = body
+        .n(1)
+        .u64(hlc)
+        .u8(1)
+        .id(writer)
+        .blob(b"k")
+        .blob(b"v")
+        .u8(0)
+        .n(0)
+        .done();
+    gossip(
+        Name {
+            topic: REGISTRY,
+            origin,
+            incarnation: 1,
+            seq: 1,
+            span: 1,
+        },
+        &body,
+    )
 }
 
 pub fn root(topic: u64) -> Vec<u8> {
@@ -219,12 +311,24 @@ pub fn root(topic: u64) -> Vec<u8> {
 /// Summaries of these logs, all with that incarnation and so many operations.
 pub fn summaries(topic: u64, logs: &[NodeId], inc: u64, base: u64, ask: &[u8]) -> Vec<u8> {
     let out = Words::kind(67).n(topic).u8(0).u8(1).blob(ask);
-    out.each(logs, |out, log| out.id(*log).n(inc).n(base).u64(7).raw(&[3; 16]).u8(1)).done()
+    out.each(logs, |out, log| {
+        out.id(*log).n(inc).n(base).u64(7).raw(&[3; 16]).u8(1)
+    })
+    .done()
 }
 
 /// Wants of these logs from the beginning, each with so many ranges that are there.
 pub fn wants(topic: u64, logs: &[NodeId], ranges: u64) -> Vec<u8> {
     let have: Vec<u64> = (0..ranges).map(|at| 2 + 2 * at).collect();
     let out = Words::kind(68).n(topic);
-    out.each(logs, |out, log| out.id(*log).n(1).n(0).each(&have, |out, at| out.n(*at).n(*at)).n(0).n(0).u8(0)).done()
+    out.each(logs, |out, log| {
+        out.id(*log)
+            .n(1)
+            .n(0)
+            .each(&have, |out, at| out.n(*at).n(*at))
+            .n(0)
+            .n(0)
+            .u8(0)
+    })
+    .done()
 }
