@@ -46,8 +46,8 @@ fn a_broken_piece_of_a_map_is_stopped_by_who_does_not_even_keep_the_map() {
     let mut siege = Siege::of(3);
     let map = Topic::of_map(b"colours");
     let now = siege.net.now;
-    for id in siege.honest[1..].to_vec() {
-        siege.net.act(id, |node| {
+    for id in &siege.honest[1..] {
+        siege.net.act(*id, |node| {
             node.open_map(now, map, barrel_ormap::map::Config::default(), [])
                 .expect("nothing kept");
             node.commit(now);
