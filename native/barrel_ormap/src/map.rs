@@ -192,6 +192,9 @@ pub struct LwwMap {
     waiting: BTreeSet<(Duration, LogName, u64)>,
     /// When those are looked at again.
     look_at: Duration,
+    /// Removals whose key has something later, the oldest first, and how many.
+    replaced: BTreeMap<Box<[u8]>, Vec<Arc<Entry>>>,
+    kept: usize,
     /// Live entries that have moved, by birth and dot.
     moved: BTreeMap<(LogName, u64, LogName, u64), Arc<Entry>>,
     entries: usize,
@@ -236,6 +239,8 @@ impl LwwMap {
             removals: BTreeSet::new(),
             waiting: BTreeSet::new(),
             look_at: Duration::ZERO,
+            replaced: BTreeMap::new(),
+            kept: 0,
             moved: BTreeMap::new(),
             entries: 0,
             bytes: 0,
@@ -399,7 +404,7 @@ impl LwwMap {
 
     /// Another value for the key, by an own operation.
     fn write(&mut self, pair: Pair, hlc: Hlc, writer: Option<OriginKey>, births: Vec<Birth>) {
-        self.append(|log, seq, now| {
+        let won = self.append(|log, seq, now| {
             let add = Add {
                 seq,
                 hlc,
@@ -408,10 +413,11 @@ impl LwwMap {
             };
             Entry::new(log, add, births, now)
         });
+        debug_assert!(won, "an own write was lost");
     }
 
-    /// The next own operation. The caller has asked for room.
-    fn append(&mut self, entry: impl FnOnce(&Arc<LogName>, u64, Duration) -> Entry) {
+    /// The next own operation, and whether it won. The caller has asked for room.
+    fn append(&mut self, entry: impl FnOnce(&Arc<LogName>, u64, Duration) -> Entry) -> bool {
         let now = self.now.mono;
         let seq = self.seq + 1;
         let log = self.open(self.me);
@@ -420,8 +426,7 @@ impl LwwMap {
         self.seq = seq;
         self.note(RecordId::Log(self.me));
         self.touched.insert(self.me);
-        let won = self.settle(entry);
-        debug_assert!(won, "an own write was lost");
+        self.settle(entry)
     }
 
     /// What came along with a call.

@@ -50,7 +50,10 @@ impl LwwMap {
                 moved += usize::from(entry.moved_from().is_some());
                 let current = self.current.get(entry.key());
                 let wins = current.is_some_and(|e| (*e.0.log, e.0.seq) == (*name, *seq));
-                assert!(wins != parked, "{entry:?} is live and nowhere");
+                let kept = self.replaced.get(entry.key()).into_iter().flatten();
+                let kept = kept.filter(|e| (*e.log, e.seq) == (*name, *seq)).count();
+                let places = usize::from(wins) + usize::from(parked) + kept;
+                assert_eq!(places, 1, "{entry:?}");
             }
             entries += log.live.len();
             assert_eq!(audit, log.audit, "{name:?}");
@@ -64,7 +67,9 @@ impl LwwMap {
             (self.removals.len() + self.waiting.len(), self.moved.len())
         );
         assert_eq!(root, self.digest.root());
-        assert_eq!(entries, self.current.len() + self.parked.len());
+        let kept: usize = self.replaced.values().map(Vec::len).sum();
+        assert_eq!(kept, self.kept);
+        assert_eq!(entries, self.current.len() + self.parked.len() + kept);
     }
 
     fn check_current(&self) {

@@ -11,7 +11,7 @@ use crate::hlc::Hlc;
 use crate::key::OriginKey;
 use crate::pair::Pair;
 
-/// Births of one entry at most. A guess: more than one is rare.
+/// Births of one entry at most. One is enough; more are allowed for later versions.
 pub(super) const MAX_BIRTHS: usize = 8;
 
 /// One life of one node: each writes a log of its own.
@@ -31,13 +31,9 @@ pub(super) const FIRST: LogName = LogName {
 
 /// Where a value was first written. Of an entry, it concerns
 ///
-/// - the value itself, if it has moved to another log since (`moves` is not 0);
-/// - the value that a removal removed;
-/// - a value that was removed before, if that removal was replaced before the value
-///   had arrived.
-///
-/// A removal is kept until the values of the last two kinds have arrived: without it they
-/// would be taken for new.
+/// - the value itself, if it has moved to another log since;
+/// - the value that a removal removed. The removal is kept until that value has arrived:
+///   without it, the value would be taken for new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Birth {
     /// The log.
@@ -115,23 +111,6 @@ impl Entry {
         Self::new(log, add, births, self.since())
     }
 
-    /// The same, in place of what owed these.
-    pub(super) fn inherit(&mut self, owed: Vec<Birth>) {
-        let mut births = self.births().to_vec();
-        let here = self.birth();
-        for birth in owed {
-            let known = |b: &Birth| (b.log, b.seq) == (birth.log, birth.seq);
-            if births.len() < MAX_BIRTHS && !births.iter().any(known) && !known(&here) {
-                births.push(Birth { moves: 0, ..birth });
-            }
-        }
-        let add = Add {
-            writer: Some(self.writer()),
-            ..self.add()
-        };
-        *self = Self::new(&self.log, add, births, self.since());
-    }
-
     pub(super) fn key(&self) -> &[u8] {
         self.pair.key()
     }
@@ -169,13 +148,6 @@ impl Entry {
             moves: 0,
         };
         self.moved_from().unwrap_or(here)
-    }
-
-    /// The values that are dead because of this entry, or of one that it has replaced.
-    pub(super) fn owed(&self) -> impl Iterator<Item = Birth> {
-        let all = self.is_removal();
-        let births = self.births().iter().copied();
-        births.filter(move |birth| all || birth.moves == 0)
     }
 
     /// Whether this is the same value at another place.

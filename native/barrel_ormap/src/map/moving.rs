@@ -66,6 +66,13 @@ impl LwwMap {
         let live: Vec<Arc<Entry>> = live.into_iter().flatten().collect();
         for entry in live {
             self.append(|log, seq, _| entry.rewritten(log, seq));
+            let left = self
+                .logs
+                .get(&old)
+                .is_some_and(|log| log.live.contains_key(&entry.seq));
+            if left {
+                self.drop_live(&entry);
+            }
         }
         // Others may hold something else under its dots: it is pulled like any other.
         self.forget_log(old);

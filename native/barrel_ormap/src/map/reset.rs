@@ -138,10 +138,11 @@ impl LwwMap {
     ) -> Applied {
         let dead = self.dead_by(name, statement, set);
         for entry in &dead {
-            self.drop_live(entry);
             if entry.is_removal() {
-                self.raise_collected(*entry.log, entry.seq);
+                self.forget(entry);
                 self.be_unsure(from);
+            } else {
+                self.drop_live(entry);
             }
         }
         self.stats.dropped += dead.len() as u64;

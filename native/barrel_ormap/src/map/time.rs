@@ -69,13 +69,12 @@ impl LwwMap {
                 self.removals.remove(&removal);
                 continue;
             };
-            if entry.owed().any(|birth| !self.knows(birth)) {
+            if entry.births().iter().any(|birth| !self.knows(*birth)) {
                 self.removals.remove(&removal);
                 self.waiting.insert(removal);
                 continue;
             }
-            self.drop_live(&entry);
-            self.raise_collected(name, seq);
+            self.forget(&entry);
             any = true;
         }
         if any {
