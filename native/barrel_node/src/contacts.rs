@@ -52,12 +52,14 @@ impl Contacts {
         true
     }
 
-    /// Somebody answered there.
-    pub(crate) fn on_up(&mut self, address: &Bytes) {
+    /// Somebody answered there, and is asked to take us in. That takes a round trip and
+    /// more, in which we are still alone and do not ask again.
+    pub(crate) fn on_up(&mut self, now: Duration, address: &Bytes) {
         let first_wait = self.first_wait;
         if let Some(seed) = self.find(address) {
             seed.dialling = false;
             seed.wait = first_wait;
+            seed.again_at = now + first_wait;
         }
     }
 
@@ -102,5 +104,42 @@ impl Contacts {
 
     fn find(&mut self, address: &Bytes) -> Option<&mut Seed> {
         self.known.iter_mut().find(|seed| seed.address == *address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WAIT: Duration = Duration::from_secs(5);
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_seed_that_answered_has_time_to_take_us_in() {
+        let mut contacts = Contacts::new(WAIT);
+        let seed = Bytes::from_static(b"host:1");
+        assert!(contacts.add(at(1), seed.clone()));
+        contacts.on_up(at(2), &seed);
+        assert_eq!(contacts.due_at(), Some(at(7)));
+        assert!(contacts.due(at(6)).is_empty());
+        assert_eq!(contacts.due(at(7)), [seed]);
+        assert!(contacts.due(at(8)).is_empty(), "it is being dialled");
+    }
+
+    #[test]
+    fn a_seed_that_does_not_answer_is_asked_less_and_less_often() {
+        let mut contacts = Contacts::new(WAIT);
+        let seed = Bytes::from_static(b"host:1");
+        assert!(contacts.add(at(0), seed.clone()));
+        let mut now = at(0);
+        for wait in [5, 10, 20, 40, 60, 60] {
+            contacts.on_failed(now, &seed);
+            assert_eq!(contacts.due_at(), Some(now + at(wait)));
+            now += at(wait);
+            assert_eq!(contacts.due(now).len(), 1);
+        }
     }
 }

@@ -48,7 +48,7 @@ impl Node {
             self.members.handle_link_up(now.mono, peer);
         }
         if let Some(Contact::Seed(seed)) = dialled {
-            self.contacts.on_up(&seed);
+            self.contacts.on_up(now.mono, &seed);
             self.overlay.join(now.mono, peer);
         }
         self.pump(now);
