@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::run::Job;
-use crate::scenarios::{self, Kind, Plan, Scenario};
+use crate::scenarios::{self, FEW_WHOLE, Kind, Plan, Scenario};
 
 /// How it is used.
 pub const USAGE: &str = "\
@@ -13,7 +13,7 @@ usage: barrel_sim --scenario NAME [--nodes N] [--seed S] [--seeds K]    one fami
   --seed S       the first seed (1)
   --seeds K      so many seeds (1, and 3 for the table)
   --reduced      small worlds
-  --whole        nodes with all that ships (up to 1,000 nodes they are)
+  --whole        nodes with all that ships (up to 300 nodes they are)
   --bare         views and tree alone
   --rows LIST    only families that answer one of these rows
   --threads N    runs at one time (2)
@@ -132,16 +132,22 @@ impl Request {
         let seeds = self.seeds.unwrap_or(if self.table { 3 } else { 1 });
         let mut jobs = Vec::new();
         for scenario in scenarios::ALL.iter().filter(is_wanted) {
-            let nodes = self.nodes.unwrap_or(if self.reduced {
+            let nodes = if self.reduced {
                 scenario.reduced
             } else {
                 scenario.nodes
-            });
+            };
+            let nodes = self.nodes.unwrap_or(nodes);
             let kind = self.kind.unwrap_or_else(|| scenario.kind(nodes));
-            jobs.extend((first..first + seeds).map(|seed| Job {
-                scenario,
-                plan: Plan { nodes, seed, kind },
-            }));
+            let mut job = |nodes, seed, kind| {
+                let plan = Plan { nodes, seed, kind };
+                jobs.push(Job { scenario, plan });
+            };
+            (first..first + seeds).for_each(|seed| job(nodes, seed, kind));
+            // the bare ones speak for the whole ones only if those do the same
+            if self.table && kind == Kind::Bare && self.kind.is_none() {
+                job(FEW_WHOLE, first, Kind::Whole);
+            }
         }
         jobs
     }
@@ -184,11 +190,17 @@ mod tests {
         let jobs = parse("--table --reduced")
             .map(|request| request.jobs())
             .expect("a good line");
-        assert_eq!(jobs.len(), 3 * scenarios::ALL.len());
-        assert!(
-            jobs.iter()
-                .all(|job| job.plan.nodes == job.scenario.reduced)
-        );
+        for scenario in scenarios::ALL {
+            let of_it = jobs.iter().filter(|job| job.scenario.name == scenario.name);
+            let seeds: Vec<u64> = of_it
+                .clone()
+                .filter(|job| job.plan.nodes == scenario.reduced)
+                .map(|job| job.plan.seed)
+                .collect();
+            assert_eq!(seeds, [1, 2, 3], "{}", scenario.name);
+            let whole = of_it.filter(|job| job.plan.kind == Kind::Whole).count();
+            assert!(whole > 0, "{} is not asked of whole nodes", scenario.name);
+        }
     }
 
     #[test]
@@ -197,7 +209,7 @@ mod tests {
             .map(|request| request.jobs())
             .expect("a good line");
         let names: Vec<&str> = jobs.iter().map(|job| job.scenario.name).collect();
-        assert_eq!(names, ["overlay", "burst"]);
+        assert_eq!(names, ["overlay", "overlay", "burst", "burst"]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::time::Instant;
 use barrel_sim::cli::{Request, USAGE};
 use barrel_sim::report::{Chart, Findings, Row, csv, json, table};
 use barrel_sim::run::{Job, run};
+use barrel_sim::scenarios::Kind;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -51,8 +52,8 @@ fn answer(request: &Request) -> io::Result<bool> {
             findings.hash
         ));
     });
-    let rows = rows(&found);
-    let text = table(&rows, |row, seed| command(&found, row, seed));
+    let (rows, jobs) = rows(&found);
+    let text = table(&rows, |row, seed| command(&jobs[row], seed));
     io::stdout().write_all(text.as_bytes())?;
     let failed = rows.iter().filter(|row| !row.passes()).count();
     let verdict = format!(
@@ -73,39 +74,35 @@ fn answer(request: &Request) -> io::Result<bool> {
     Ok(failed == 0)
 }
 
-/// Rows of one family together, the families in the order of their runs.
-fn rows(found: &[(Job, Findings)]) -> Vec<Row> {
-    let mut rows = Vec::new();
-    for group in found.chunk_by(|(one, _), (other, _)| one.scenario.name == other.scenario.name) {
+/// Rows of one family together, the families in the order of their runs, and a run that each row is of.
+fn rows(found: &[(Job, Findings)]) -> (Vec<Row>, Vec<Job>) {
+    let (mut rows, mut jobs) = (Vec::new(), Vec::new());
+    let world = |job: &Job| (job.scenario.name, job.plan.nodes, job.plan.kind.name());
+    for group in found.chunk_by(|(one, _), (other, _)| world(one) == world(other)) {
         let runs: Vec<(u64, Findings)> = group
             .iter()
-            .map(|(job, findings)| (job.plan.seed, findings.clone()))
+            .map(|(job, found)| (job.plan.seed, found.clone()))
             .collect();
-        rows.extend(Row::merge(&runs));
+        let job = group[0].0;
+        for mut row in Row::merge(&runs) {
+            if job.plan.kind == Kind::Whole && job.scenario.takes_bare() {
+                row.what = format!("{}, {} whole nodes", row.what, job.plan.nodes);
+            }
+            rows.push(row);
+            jobs.push(job);
+        }
     }
-    rows
+    (rows, jobs)
 }
 
 /// What repeats a figure.
-fn command(found: &[(Job, Findings)], row: &Row, seed: u64) -> String {
-    let has = |findings: &Findings| {
-        findings
-            .figures
-            .iter()
-            .any(|one| one.row == row.row && one.what == row.what)
-    };
-    let job = found
-        .iter()
-        .find(|(job, findings)| job.plan.seed == seed && has(findings))
-        .map(|(job, _)| job);
-    job.map_or_else(String::new, |job| {
-        format!(
-            "cargo run --release -p barrel_sim -- --scenario {} --nodes {} --{} --seed {seed}",
-            job.scenario.name,
-            job.plan.nodes,
-            job.plan.kind.name()
-        )
-    })
+fn command(job: &Job, seed: u64) -> String {
+    let (scenario, plan) = (job.scenario.name, job.plan);
+    format!(
+        "cargo run --release -p barrel_sim -- --scenario {scenario} --nodes {} --{} --seed {seed}",
+        plan.nodes,
+        plan.kind.name()
+    )
 }
 
 fn draw(folder: &Path, found: Vec<(Job, Findings)>) -> io::Result<()> {

@@ -4,9 +4,9 @@ use std::fmt::Write;
 
 use super::finding::{Limit, Row};
 
-/// One line for each row, and for each that failed what reproduces it.
+/// One line for each row, and for each that failed what reproduces it: asked for by the index of the row.
 #[must_use]
-pub fn table(rows: &[Row], reproduce: impl Fn(&Row, u64) -> String) -> String {
+pub fn table(rows: &[Row], reproduce: impl Fn(usize, u64) -> String) -> String {
     let cells: Vec<[String; 5]> = rows.iter().map(cells).collect();
     let head = ["row", "what", "figures by seed", "target", ""].map(String::from);
     let mut widths = [0; 5];
@@ -24,14 +24,14 @@ pub fn table(rows: &[Row], reproduce: impl Fn(&Row, u64) -> String) -> String {
             .collect();
         let _ = writeln!(text, "{}", padded.join("  ").trim_end());
     }
-    for row in rows {
+    for (index, row) in rows.iter().enumerate() {
         for seed in row.failed_seeds() {
             let _ = writeln!(
                 text,
                 "{} {} fails; again: {}",
                 row.row,
                 row.what,
-                reproduce(row, seed)
+                reproduce(index, seed)
             );
         }
     }
@@ -82,9 +82,9 @@ mod tests {
             limit: Limit::AtMost(6.45),
             values: vec![(1, 6.38), (2, 6.5)],
         };
-        let text = table(&[row], |row, seed| format!("{} --seed {seed}", row.row));
+        let text = table(&[row], |row, seed| format!("run {row} --seed {seed}"));
         assert!(text.contains("6.38 / 6.50      <= 6.45  FAIL"), "{text}");
-        assert!(text.contains("again: H4 --seed 2"), "{text}");
+        assert!(text.contains("again: run 0 --seed 2"), "{text}");
         assert!(!text.contains("--seed 1"), "{text}");
     }
 

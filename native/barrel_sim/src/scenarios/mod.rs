@@ -78,7 +78,13 @@ impl Scenario {
         }
     }
 
-    /// What the nodes are, unless told: whole up to a thousand of them, which is a matter of time only.
+    /// Whether it can be asked of bare nodes too.
+    #[must_use]
+    pub fn takes_bare(&self) -> bool {
+        self.bare.is_some()
+    }
+
+    /// What the nodes are, unless told. Whole ones are slower, and nothing else.
     #[must_use]
     pub fn kind(&self, nodes: u32) -> Kind {
         match self.bare {
@@ -88,7 +94,10 @@ impl Scenario {
     }
 }
 
-const MOST_WHOLE: u32 = 1000;
+const MOST_WHOLE: u32 = 300;
+
+/// Whole nodes in the table, beside the many bare ones.
+pub const FEW_WHOLE: u32 = 100;
 
 /// All of them, the longest first, so that two threads end at about the same time.
 pub const ALL: &[Scenario] = &[
@@ -128,7 +137,7 @@ pub const ALL: &[Scenario] = &[
         name: "partition",
         rows: &["H12"],
         nodes: 1000,
-        reduced: 200,
+        reduced: 400,
         whole: partition::run::<SimNode>,
         bare: Some(partition::run::<Overlay>),
     },
@@ -168,7 +177,7 @@ pub const ALL: &[Scenario] = &[
         name: "registry",
         rows: &["C3", "P6", "P8"],
         nodes: 1000,
-        reduced: 100,
+        reduced: 60,
         whole: registry::run,
         bare: None,
     },
