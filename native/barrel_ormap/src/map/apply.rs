@@ -68,7 +68,7 @@ impl LwwMap {
         self.see(now, clock);
         self.resets.in_epoch(from, delta.collected.epoch);
         let applied = match &delta.delta.removes {
-            Removes::LiveSet(set) if set.whole => Ok(self.on_whole(clock, name, &delta, set)),
+            Removes::LiveSet(set) if set.whole => Ok(self.on_whole(clock, from, name, &delta, set)),
             Removes::LiveSet(set) => Ok(self.on_statement(from, name, &delta, set)),
             Removes::List(_) => self.on_claim(clock, from, name, delta),
         };
@@ -80,6 +80,7 @@ impl LwwMap {
     fn on_whole(
         &mut self,
         clock: &Clock,
+        from: OriginKey,
         name: LogName,
         delta: &MapDelta,
         set: &LiveSet,
@@ -104,9 +105,12 @@ impl LwwMap {
                 self.append(|log, seq, _| removal.moved(log, seq));
                 continue;
             }
+            let birth = entry.birth().log;
             if self.settle(entry) {
                 new = true;
                 self.stats.repaired += 1;
+                self.resets.came_from(from, name);
+                self.resets.came_from(from, birth);
             }
         }
         if set.until < set.complete {
@@ -211,7 +215,9 @@ impl LwwMap {
         let (now, wall_ms) = (self.now.mono, self.now.wall_ms);
         let (mut latest, mut any) = (Hlc::ZERO, false);
         for add in delta.delta.adds.iter().take_while(|add| add.seq <= until) {
-            if before.contains(add.seq) || dead.contains(add.seq) {
+            // A removal is never dead: what it removed may come from somebody else.
+            let value = !add.pair.value().is_empty();
+            if before.contains(add.seq) || value && dead.contains(add.seq) {
                 continue;
             }
             #[cfg(feature = "mutants")]

@@ -132,6 +132,7 @@ impl LwwMap {
             map.restore_entry(id, record)?;
         }
         if map.epoch == 0 && map.logs.values().any(|log| log.collected > 0) {
+            map.raise_epoch();
             map.be_unsure(me);
         }
         map.touched.extend(map.logs.keys());

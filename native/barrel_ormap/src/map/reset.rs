@@ -39,6 +39,7 @@ const MAX_UNSURE: usize = 64;
 #[derive(Clone, Debug)]
 struct Reset {
     peer: OriginKey,
+    /// Of the peer; 0 until it has said one.
     epoch: u64,
     /// Logs that the peer has not confirmed, each with how far it has.
     left: BTreeMap<LogName, u64>,
@@ -72,6 +73,9 @@ impl Resets {
 
     /// The peer speaks of this epoch; what it said in another does not count any more.
     pub(super) fn in_epoch(&mut self, peer: OriginKey, epoch: u64) {
+        if let Some(reset) = self.of(peer).filter(|reset| reset.epoch == 0) {
+            reset.epoch = epoch;
+        }
         self.0
             .retain(|reset| reset.peer != peer || reset.epoch == epoch);
     }
@@ -248,6 +252,21 @@ impl LwwMap {
             self.unsure.pop_first();
         }
         self.unsure.insert(peer, self.now.mono);
+    }
+
+    /// We have applied all that the peer has. If it has confirmed all that we hold, we
+    /// know what it knows.
+    pub(super) fn has_caught_up(&mut self, peer: OriginKey) {
+        if !self.unsure.contains_key(&peer) {
+            return;
+        }
+        match self.resets.of(peer) {
+            Some(reset) if reset.left.is_empty() => {
+                self.unsure.remove(&peer);
+            }
+            Some(_) => {}
+            None => self.begin_reset(peer, 0),
+        }
     }
 
     /// Peers that we did not catch up with are not waited for longer than the horizon.

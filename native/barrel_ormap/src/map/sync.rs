@@ -113,7 +113,7 @@ impl LwwMap {
         {
             return Vec::new();
         }
-        self.unsure.remove(&from);
+        self.has_caught_up(from);
         let key = self.config.audit_key;
         let mut different = Vec::new();
         for (name, theirs) in open {
