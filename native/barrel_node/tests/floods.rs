@@ -6,7 +6,7 @@ mod net;
 
 use std::time::Duration;
 
-use barrel_node::{CloseReason, Event, Misdeed, NodeId, NotSent};
+use barrel_node::{CloseReason, Config, Event, Misdeed, NodeId, NotSent};
 use bytes::Bytes;
 use net::siege::Siege;
 use net::words::{
@@ -41,17 +41,20 @@ fn unsent(number: u64) -> Name {
 
 #[test]
 fn announcements_of_nothing_are_kept_up_to_a_limit_and_named() {
-    let mut siege = Siege::of(4);
+    // fewer than by default: a debug build looks at all of them after each word
+    let mut config = Config::default();
+    config.tree.outstanding = 256;
+    let mut siege = Siege::with(4, &config);
     let mut next = 0;
     let mut rounds = 0;
     while siege.is_neighbor() && rounds < 40 {
-        for _ in 0..6 {
-            let names: Vec<Name> = (next..next + 1024).map(unsent).collect();
-            next += 1024;
+        for _ in 0..2 {
+            let names: Vec<Name> = (next..next + 256).map(unsent).collect();
+            next += 256;
             siege.say(words::ihave(&names));
         }
         let held = siege.net.nodes[&siege.honest[0]].held();
-        assert!(held.missing <= 4096, "{}", held.missing);
+        assert!(held.missing <= 256, "{}", held.missing);
         siege.keeps_limits();
         siege.net.run(seconds(10));
         rounds += 1;
@@ -226,10 +229,9 @@ fn what_a_peer_asks_for_is_bounded_while_it_reads_nothing() {
         siege.keeps_limits();
     }
     let held = siege.net.nodes[&siege.honest[0]].held();
-    assert!(
-        held.wants > 10_000 && held.want_ranges > 10_000,
-        "the limits were reached: {held:?}"
-    );
+    // nobody else asks for anything here
+    assert!((10_000..=16_000).contains(&held.wants), "{held:?}");
+    assert!((10_000..=32_000).contains(&held.want_ranges), "{held:?}");
     siege.ends_well();
 }
 

@@ -129,6 +129,10 @@ fn lies_about(siege: &Siege, victim: u8) -> Vec<(&'static str, Delta)> {
     let hlc = siege.stamp();
     let delta = |inc, to: u64| Delta::of(id, inc, 0, to);
     let with = |inc, to: u64, record: Vec<u8>| delta(inc, to).add(to, hlc, &name, &record);
+    let nothing = |inc, until| Delta {
+        nothing_until: Some(until),
+        ..delta(inc, 0)
+    };
     let higher = Record {
         incarnation: 9,
         ..good.clone()
@@ -169,13 +173,16 @@ fn lies_about(siege: &Siege, victim: u8) -> Vec<(&'static str, Delta)> {
             "another name for a known record",
             delta(1, 1).add(1, hlc, b"other", &known),
         ),
+        ("nothing live any more", nothing(1, 1)),
+        ("nothing live in another life", nothing(9, 1)),
+        ("a life that has begun, and nothing else", nothing(9, 0)),
         ("not even a record", with(9, 1, b"record".to_vec())),
     ]
 }
 
 #[test]
 fn nobody_ends_or_renews_the_life_of_another() {
-    for at in 0..11 {
+    for at in 0..14 {
         let mut siege = Siege::of(3);
         let (what, lie) = lies_about(&siege, 3).remove(at);
         let victim = siege.honest[2];

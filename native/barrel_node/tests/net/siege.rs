@@ -24,8 +24,12 @@ pub struct Siege {
 impl Siege {
     /// So many honest nodes, each with a service.
     pub fn of(count: u8) -> Self {
+        Self::with(count, &Config::default())
+    }
+
+    pub fn with(count: u8, config: &Config) -> Self {
         let mut net = Net::default();
-        let honest = net.cluster(count, &Config::default());
+        let honest = net.cluster(count, config);
         Self::around(net, honest)
     }
 

@@ -225,6 +225,8 @@ pub struct Delta {
     /// Operation, stamp, key, value.
     pub adds: Vec<(u64, u64, Vec<u8>, Vec<u8>)>,
     pub removes: Vec<(u64, u64)>,
+    /// In place of removals: of the operations up to this one only those above are live.
+    pub nothing_until: Option<u64>,
 }
 
 impl Delta {
@@ -236,6 +238,7 @@ impl Delta {
             to,
             adds: Vec::new(),
             removes: Vec::new(),
+            nothing_until: None,
         }
     }
 
@@ -250,16 +253,20 @@ impl Delta {
             .n(self.inc)
             .n(self.from)
             .n(self.to - self.from)
-            .n(self.to);
+            .n(self.to.max(self.nothing_until.unwrap_or(0)));
         let mut before = 0;
         let mut out = out.n(self.adds.len() as u64);
         for (seq, hlc, key, value) in &self.adds {
             out = out.n(seq - before).u64(*hlc).u8(0).blob(key).blob(value);
             before = *seq;
         }
-        out.u8(0)
-            .each(&self.removes, |out, (by, seq)| out.n(*by).n(*seq))
-            .done()
+        match self.nothing_until {
+            None => out
+                .u8(0)
+                .each(&self.removes, |out, (by, seq)| out.n(*by).n(*seq)),
+            Some(until) => out.u8(1).n(0).n(until).n(until).u8(0).n(0),
+        }
+        .done()
     }
 
     pub fn gossip(&self, topic: u64) -> Vec<u8> {
