@@ -293,7 +293,9 @@ impl LwwMap {
         if key.len() > MAX_KEY || key.len() + value.len() > MAX_PAIR {
             return Err(PutError::TooLarge);
         }
-        if !self.has_room([(key, key.len() + value.len())]) || !self.has_room_for_log(self.me) {
+        if !self.has_room([(key, key.len() + value.len(), true)].into_iter())
+            || !self.has_room_for_log(self.me)
+        {
             return Err(PutError::Full);
         }
         self.see(now, clock);

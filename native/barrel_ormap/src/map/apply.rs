@@ -93,7 +93,8 @@ impl LwwMap {
         let lost: Vec<Add> = delta.delta.adds.iter().filter(lost).cloned().collect();
         let mut new = false;
         for add in lost {
-            let room = self.has_room([(add.pair.key(), add.pair.bytes())]);
+            let one = [(add.pair.key(), add.pair.bytes(), true)];
+            let room = self.has_room(one.into_iter());
             // What its time has not come for, is taken when it has.
             let near = clock.accepts(self.now.wall_ms, add.hlc);
             if !room || !near || add.pair.value().is_empty() {
@@ -147,7 +148,7 @@ impl LwwMap {
             return Err(Refused::TooManyHoles);
         }
         self.demand_reset(peer, name, &delta)?;
-        if !self.has_room(self.unknown(name, &delta)) {
+        if !self.has_room(self.unknown(clock, name, &delta)) {
             return Err(Refused::Full);
         }
         if !self.has_room_for_log(name) {
@@ -164,16 +165,25 @@ impl LwwMap {
         Ok(Applied { new: true, latest })
     }
 
-    /// The entries of the delta that are not applied, each with its key and its bytes.
+    /// The entries of the delta that are not applied, each with its key, its bytes and
+    /// whether it counts at once.
     fn unknown<'a>(
         &'a self,
+        clock: &'a Clock,
         name: LogName,
         delta: &'a MapDelta,
-    ) -> impl Iterator<Item = (&'a [u8], usize)> {
+    ) -> impl Iterator<Item = (&'a [u8], usize, bool)> + Clone {
         let log = self.logs.get(&name);
         let adds = delta.delta.adds.iter();
         let new = adds.filter(move |add| log.is_none_or(|log| !log.applied.contains(add.seq)));
-        new.map(|add| (add.pair.key(), add.pair.bytes()))
+        new.map(|add| {
+            // A removal is kept even if it loses.
+            let removal = add.pair.value().is_empty();
+            let old = self.current.get(add.pair.key()).filter(|_| removal);
+            let wins = old.is_none_or(|old| old.0.hlc < add.hlc);
+            let counts = wins && clock.accepts(self.now.wall_ms, add.hlc);
+            (add.pair.key(), add.pair.bytes(), counts)
+        })
     }
 
     /// The last operation before a value from the future for which there is no room.

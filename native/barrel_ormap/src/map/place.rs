@@ -31,16 +31,15 @@ impl LwwMap {
             return false;
         }
         self.remember(entry.key());
-        if let Some(ByKey(old)) = self.current.take(entry.key()) {
+        let entry = Arc::new(entry);
+        self.link(&entry);
+        if let Some(ByKey(old)) = self.current.replace(ByKey(entry)) {
             if old.is_removal() {
                 self.keep(old);
             } else {
                 self.unlink(&old);
             }
         }
-        let entry = Arc::new(entry);
-        self.link(&entry);
-        self.current.insert(ByKey(entry));
         true
     }
 

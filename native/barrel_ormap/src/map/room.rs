@@ -2,6 +2,8 @@
 
 //! Budgets, and which logs there are.
 
+use std::collections::BTreeSet;
+
 use crate::key::OriginKey;
 
 use super::LwwMap;
@@ -10,20 +12,29 @@ use super::log::Log;
 use super::record::RecordId;
 
 impl LwwMap {
-    /// Whether these entries, each a key and its bytes in all, fit in place of what has
-    /// their keys now.
-    pub(super) fn has_room<'a>(&self, new: impl IntoIterator<Item = (&'a [u8], usize)>) -> bool {
-        let (mut entries, mut bytes, mut freed) = (self.entries, self.bytes, 0);
-        for (key, size) in new {
+    /// Whether these entries fit: each with its key, its bytes and whether it counts at once,
+    /// and so takes the place of a value of its key.
+    pub(super) fn has_room<'a>(
+        &self,
+        new: impl Iterator<Item = (&'a [u8], usize, bool)> + Clone,
+    ) -> bool {
+        let (mut entries, mut bytes) = (self.entries, self.bytes);
+        for (_, size, _) in new.clone() {
+            entries += 1;
             bytes += size;
-            match self.current.get(key) {
-                Some(old) => freed += old.0.pair.bytes(),
-                None => entries += 1,
+        }
+        // Only a map that is nearly full needs to look what would make room.
+        if entries > self.config.max_entries || bytes > self.config.max_bytes {
+            let mut seen = BTreeSet::new();
+            for (key, ..) in new.filter(|(key, _, counts)| *counts && seen.insert(*key)) {
+                let old = self.current.get(key).map(|old| &old.0);
+                if let Some(old) = old.filter(|old| !old.is_removal()) {
+                    entries -= 1;
+                    bytes -= old.pair.bytes();
+                }
             }
         }
-        // A key that comes twice in one piece is taken for less than it is by no more
-        // than that piece.
-        entries <= self.config.max_entries && bytes.saturating_sub(freed) <= self.config.max_bytes
+        entries <= self.config.max_entries && bytes <= self.config.max_bytes
     }
 
     /// Whether [`LwwMap::open`] may be called.
