@@ -113,14 +113,14 @@ ct() {
         "$(sum "$log" '.*Skipped ([0-9]+) \(.*')" $code $((SECONDS - from))
 }
 
-# Each row of the simulator's table counts one.
+# Each figure of the simulator's table counts one. These are the rows that are quick; `make sim'
+# has all.
 simulator() {
-    local from=$SECONDS code log=$work/sim
-    run "$log" bash tools/sim.sh --table --reduced
+    local from=$SECONDS code bad log=$work/sim
+    run "$log" bash tools/sim.sh --table --reduced --seeds 1 --rows H1,H14,P1,P7,D1
     code=$?
-    row simulator \
-        "$(sum "$log" '^([0-9]+) rows? held.*')" \
-        "$(sum "$log" '^[0-9]+ rows? held, ([0-9]+) failed.*')" 0 $code $((SECONDS - from))
+    bad=$(sum "$log" '^[0-9]+ figures, ([0-9]+) fail.*')
+    row simulator $(($(sum "$log" '^([0-9]+) figures, .*') - bad)) "$bad" 0 $code $((SECONDS - from))
 }
 
 lint
