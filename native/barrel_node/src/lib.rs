@@ -69,6 +69,7 @@ mod queue;
 mod record;
 mod saved;
 mod services;
+mod simulated;
 mod stores;
 mod sync;
 mod topic;
