@@ -40,7 +40,13 @@ impl SimNode {
     /// Starts a node.
     #[must_use]
     pub fn start(birth: Birth, now: Now) -> Self {
-        let keys = SimKeys::new(birth.node);
+        let keys = Arc::new(SimKeys::new(birth.node));
+        Self::start_with(birth, keys, now)
+    }
+
+    /// Starts a node with the keys of somebody who signs for all.
+    #[must_use]
+    pub fn start_with(birth: Birth, keys: Arc<dyn Keys>, now: Now) -> Self {
         let identity = Identity {
             key: key(birth.node),
             name: format!("n{}@sim", birth.node).into(),
@@ -49,14 +55,7 @@ impl SimNode {
         };
         let seed = mix(birth.seed) ^ mix(u64::from(birth.node) + birth.incarnation);
         Self {
-            node: Node::new(
-                birth.config,
-                identity,
-                Arc::new(keys),
-                seed,
-                theirs(now),
-                birth.saved,
-            ),
+            node: Node::new(birth.config, identity, keys, seed, theirs(now), birth.saved),
         }
     }
 
@@ -86,7 +85,7 @@ fn address(node: NodeNo) -> Bytes {
     format!("sim:{node}").into()
 }
 
-fn key(node: NodeNo) -> PublicKey {
+pub(crate) fn key(node: NodeNo) -> PublicKey {
     let mut key = [0; 32];
     let mut part = u64::from(node) + 1;
     for eight in key.as_chunks_mut::<8>().0 {
@@ -110,7 +109,7 @@ pub fn number(id: NodeId) -> Option<NodeNo> {
     (self::id(node) == id).then_some(node)
 }
 
-fn short(key: &PublicKey) -> NodeId {
+pub(crate) fn short(key: &PublicKey) -> NodeId {
     let mut id = [0; 16];
     id.copy_from_slice(&key[..16]);
     // an alias has no constructor of its own
@@ -138,7 +137,7 @@ impl SimKeys {
     }
 }
 
-fn signature(key: &PublicKey, bytes: &[u8]) -> Signature {
+pub(crate) fn signature(key: &PublicKey, bytes: &[u8]) -> Signature {
     let mut hash = LogHash::default();
     hash.bytes(key);
     hash.bytes(bytes);

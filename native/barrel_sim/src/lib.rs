@@ -28,6 +28,7 @@ pub mod adapter;
 pub mod cli;
 pub mod kernel;
 pub mod measure;
+pub mod notary;
 pub mod overlay;
 mod overlay_fold;
 pub mod report;

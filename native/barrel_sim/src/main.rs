@@ -1,6 +1,8 @@
 //! `barrel_sim`: see `USAGE` in `cli`.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
+
+mod counting;
 
 use std::fs;
 use std::io::{self, Write};

@@ -25,6 +25,10 @@ pub struct Config {
     /// A link whose other end is silent for so long has failed. 5 s: a guess for a local network with
     /// keep-alives, far below the 30 s that QUIC implementations use by default.
     pub idle_timeout: Duration,
+    /// Each end says something at least so often, and the silence of a dead one counts from its last word: up to
+    /// so much earlier than its death. Zero, as if that word came in the moment of death, unless a scenario
+    /// looks at deaths.
+    pub keep_alive: Duration,
     /// A dial that nobody answered for so long has failed. 5 s, as the idle timeout.
     pub dial_timeout: Duration,
     /// How deaths are noticed.
@@ -44,6 +48,7 @@ impl Config {
             latency: Latency::Fixed(Duration::from_millis(10)),
             jitter: Duration::ZERO,
             idle_timeout: Duration::from_secs(5),
+            keep_alive: Duration::ZERO,
             dial_timeout: Duration::from_secs(5),
             detection: Detection::Silence,
             disk: Duration::from_millis(1),

@@ -128,6 +128,44 @@ fn a_silent_death_is_noticed_after_the_idle_timeout() {
 }
 
 #[test]
+fn the_silence_of_a_dead_node_counts_from_its_last_word() {
+    let config = Config {
+        keep_alive: Duration::from_secs(2),
+        ..Config::new(1)
+    };
+    for seed in 0..20 {
+        let mut world = linked(
+            0,
+            1,
+            Config {
+                seed,
+                ..config.clone()
+            },
+        );
+        world.crash(1);
+        world.run_until(MS(60_000));
+        let [(at, Seen::Down(1, LinkDown::Failed))] = seen(&mut world, 0)[..] else {
+            panic!("one link fails");
+        };
+        assert!((3100..=5100).contains(&at), "after {at} ms");
+    }
+}
+
+#[test]
+fn links_that_are_reset_fail_at_both_ends() {
+    let mut world = linked(0, 1, Config::new(1));
+    world.reset_links(0);
+    world.run_until(MS(200));
+    assert!(world.is_linked(0, 1));
+    world.reset_links(PPM);
+    world.run_until(MS(300));
+    assert!(!world.is_linked(0, 1));
+    let all = world.take_happened();
+    let down: Vec<NodeNo> = all.iter().map(|one| one.node).collect();
+    assert_eq!(down, [0, 1]);
+}
+
+#[test]
 fn a_reset_is_noticed_at_once_and_a_dial_refused() {
     let config = Config {
         detection: Detection::Reset,

@@ -7,7 +7,7 @@ use super::conn::{ACCEPTOR, Conn, ConnRef, Phase};
 use super::fault::Rule;
 use super::linklog::{Life, LinkLog};
 use super::machine::{LinkDown, Machine, NodeNo};
-use super::time::Time;
+use super::time::{Time, nanos};
 use super::world::{Event, World};
 
 impl<M: Machine> World<M> {
@@ -31,6 +31,7 @@ impl<M: Machine> World<M> {
 
     /// The other end of a link finds out that this one is dead.
     fn orphan(&mut self, which: ConnRef, node: NodeNo) {
+        let silence = self.end_of_silence();
         let Some(conn) = self.conns.find(which) else {
             return;
         };
@@ -38,7 +39,7 @@ impl<M: Machine> World<M> {
         let is_silent =
             self.config.detection == Detection::Silence || conn.ends[end].blocked.is_some();
         let at = if is_silent {
-            self.now.after(self.config.idle_timeout)
+            silence
         } else {
             conn.ends[end]
                 .not_before
@@ -61,6 +62,19 @@ impl<M: Machine> World<M> {
             Phase::Down => {}
         }
         self.drop_end(which, end);
+    }
+
+    /// When a link fails whose other end has gone silent now.
+    fn end_of_silence(&mut self) -> Time {
+        let before = match nanos(self.config.keep_alive) {
+            0 => 0,
+            most => self.dice.below(most + 1),
+        };
+        let left = self
+            .config
+            .idle_timeout
+            .saturating_sub(Duration::from_nanos(before));
+        self.now.after(left)
     }
 
     /// Empties the disk of a node.
@@ -136,6 +150,15 @@ impl<M: Machine> World<M> {
     /// The faults of single messages from now on.
     pub fn set_rules(&mut self, rules: Vec<Rule>) {
         self.rules = rules;
+    }
+
+    /// So many of a million links fail at once, with all that is on its way.
+    pub fn reset_links(&mut self, ppm: u32) {
+        for which in self.conns.refs() {
+            if self.dice.happens(ppm) {
+                self.reset(which);
+            }
+        }
     }
 
     /// Moves the nodes to other places: links that are there take the new latencies, what is on its way does not.

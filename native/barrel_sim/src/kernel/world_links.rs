@@ -180,7 +180,7 @@ impl<M: Machine> World<M> {
     }
 
     /// Both ends lose the link, the message that was to be sent, and all that is on its way.
-    fn reset(&mut self, which: ConnRef) {
+    pub(crate) fn reset(&mut self, which: ConnRef) {
         for end in [DIALLER, ACCEPTOR] {
             self.queue
                 .push(self.now, Event::Down(which, end, LinkDown::Failed));

@@ -2,6 +2,7 @@
 
 mod delivery;
 mod graph;
+pub mod heap;
 mod spread;
 
 pub use delivery::{Delivery, broadcast};

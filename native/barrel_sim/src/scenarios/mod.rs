@@ -3,14 +3,18 @@
 //! A scenario is a function from a [`Plan`] to findings. Runs with different seeds know nothing of each other
 //! and go side by side.
 
+mod agreed;
 mod base;
 mod broadcast;
 mod churn;
 mod cluster;
+mod costs;
+mod detection;
 mod determinism;
 mod failures;
 mod limits;
 mod members;
+mod memory;
 mod overlay;
 mod partition;
 mod registry;
@@ -132,6 +136,38 @@ pub const ALL: &[Scenario] = &[
         reduced: 1000,
         whole: broadcast::run::<SimNode>,
         bare: Some(broadcast::run::<Overlay>),
+    },
+    Scenario {
+        name: "detection",
+        rows: &["M2"],
+        nodes: 10_000,
+        reduced: 300,
+        whole: detection::run,
+        bare: None,
+    },
+    Scenario {
+        name: "return",
+        rows: &["M2"],
+        nodes: 1000,
+        reduced: 100,
+        whole: detection::returns,
+        bare: None,
+    },
+    Scenario {
+        name: "memory",
+        rows: &["M1"],
+        nodes: 10_000,
+        reduced: 1000,
+        whole: memory::run,
+        bare: None,
+    },
+    Scenario {
+        name: "costs",
+        rows: &["C2"],
+        nodes: 100,
+        reduced: 100,
+        whole: costs::run,
+        bare: None,
     },
     Scenario {
         name: "partition",
