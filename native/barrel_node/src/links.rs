@@ -279,11 +279,7 @@ impl Links {
 
     /// A payload was dropped: the peer lacks something that it will not hear of.
     pub(crate) fn fall_behind(&mut self, link: Link) {
-        if let Some(up) = self
-            .peers
-            .get(&link)
-            .and_then(|peer| self.up.get_mut(peer))
-        {
+        if let Some(up) = self.peers.get(&link).and_then(|peer| self.up.get_mut(peer)) {
             up.behind = true;
         }
     }

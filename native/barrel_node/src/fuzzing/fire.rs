@@ -91,7 +91,10 @@ impl Fire {
                 }
                 2 => {
                     self.pass(Duration::from_millis(len as u64));
-                    for side in (0..2).filter(|side| self.links[*side] == NONE).collect::<Vec<_>>() {
+                    for side in (0..2)
+                        .filter(|side| self.links[*side] == NONE)
+                        .collect::<Vec<_>>()
+                    {
                         self.connect(side);
                         self.settle();
                     }
