@@ -208,6 +208,14 @@ impl LwwMap {
             complete,
         };
         whole.delta.removes = Removes::LiveSet(set);
+        // What waits for its time here, elsewhere may have come and gone.
+        whole.delta.adds.retain(|add| {
+            let key = add.pair.key();
+            let mut parked = self.parked.values();
+            !parked.any(|parked| parked.key() == key && parked.seq_in(name) != Some(add.seq))
+        });
+        let added = |seq: u64| whole.delta.adds.iter().any(|add| add.seq == seq);
+        whole.births.retain(|(seq, _)| added(*seq));
         (whole.delta.from, whole.delta.to) = (0, 0);
         Some(whole)
     }

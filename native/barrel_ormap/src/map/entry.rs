@@ -129,6 +129,19 @@ impl Entry {
         self.rare.as_ref().map_or(Duration::ZERO, |rare| rare.since)
     }
 
+    /// The same, if a removal, remembered from then on.
+    pub(super) fn remembered_from(mut self, now: Duration) -> Self {
+        if let Some(rare) = &mut self.rare {
+            rare.since = now;
+        }
+        self
+    }
+
+    /// The operation, if it is one of that log.
+    pub(super) fn seq_in(&self, log: LogName) -> Option<u64> {
+        (*self.log == log).then_some(self.seq)
+    }
+
     /// The births, as they travel.
     pub(super) fn births(&self) -> &[Birth] {
         self.rare.as_ref().map_or(&[], |rare| &rare.births)

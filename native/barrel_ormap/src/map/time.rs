@@ -42,7 +42,8 @@ impl LwwMap {
                 break;
             }
             if let Some(entry) = self.unpark_one(at) {
-                self.settle(Arc::unwrap_or_clone(entry));
+                let entry = Arc::unwrap_or_clone(entry);
+                self.settle(entry.remembered_from(self.now.mono));
             }
         }
     }

@@ -8,16 +8,22 @@ use std::time::Duration;
 use barrel_ormap::map::{Config, LogName, Record, RecordId, Refused};
 use barrel_ormap::{Clock, Hlc, LwwMap, MapDelta, Now, OriginKey};
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 pub(crate) const START: u64 = 1_800_000_000_000;
 pub(crate) const NODES: usize = 4;
 
-/// Random schedules per property.
+/// Schedules per property: the same ones each time, or as many new ones as asked for.
 pub(crate) fn schedules() -> ProptestConfig {
-    let set = std::env::var("BARREL_SCHEDULES").ok();
-    let cases = set.and_then(|n| n.parse().ok()).unwrap_or(2_000);
+    let asked = std::env::var("BARREL_SCHEDULES").ok();
+    let asked = asked.and_then(|number| number.parse().ok());
+    let rng_seed = match asked {
+        None => RngSeed::Fixed(2_012),
+        Some(_) => RngSeed::Random,
+    };
     ProptestConfig {
-        cases,
+        cases: asked.unwrap_or(2_000),
+        rng_seed,
         failure_persistence: None,
         max_shrink_iters: 4_000,
         ..ProptestConfig::default()
