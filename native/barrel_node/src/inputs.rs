@@ -114,8 +114,12 @@ impl Node {
         self.tell(Event::Durable(token));
     }
 
-    /// The smoothed round trip to a peer, from the transport.
+    /// The smoothed round trip to a peer, from the transport: when its link is up, and as it
+    /// changes. Without it the tree's timers stay at their longest.
     pub fn handle_rtt(&mut self, peer: NodeId, rtt: Duration) {
+        if let Some(up) = self.links.up_mut(peer) {
+            up.rtt = Some(rtt);
+        }
         self.tree.handle_rtt(peer, rtt);
     }
 

@@ -64,6 +64,8 @@ pub(crate) struct Up {
     pub(crate) features: u64,
     /// The overlay has the peer as a neighbour.
     pub(crate) neighbor: bool,
+    /// The smoothed round trip, once the driver has told it.
+    pub(crate) rtt: Option<Duration>,
     /// We dialled, so we give it back.
     ours: bool,
     /// The driver has been told that something waits.
@@ -174,6 +176,7 @@ impl Links {
                 greeted: false,
                 features: 0,
                 neighbor: false,
+                rtt: None,
                 ours,
                 rung: false,
                 behind: false,

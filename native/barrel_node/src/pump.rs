@@ -64,6 +64,9 @@ impl Node {
             OverlayOutput::Up { peer, .. } => {
                 self.links.claim(peer);
                 self.tree.handle_neighbor_up(now.mono, peer);
+                if let Some(rtt) = self.links.up(peer).and_then(|up| up.rtt) {
+                    self.tree.handle_rtt(peer, rtt);
+                }
                 self.tell(Event::PeerUp(peer));
                 if !std::mem::replace(&mut self.joined, true) {
                     self.tell(Event::Joined);

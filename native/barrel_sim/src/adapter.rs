@@ -190,6 +190,10 @@ impl Machine for SimNode {
             .handle_link_up(theirs(now), id(peer), node::Link(link.0), dialled);
     }
 
+    fn handle_rtt(&mut self, peer: NodeNo, rtt: Duration) {
+        self.node.handle_rtt(id(peer), rtt);
+    }
+
     fn handle_link_down(&mut self, now: Now, link: Link, reason: LinkDown) {
         let reason = match reason {
             LinkDown::Failed => node::LinkDown::Failed,

@@ -38,6 +38,7 @@ pub struct Overlay {
     seen: IdCache<u64>,
     links: BTreeMap<Id, Link>,
     peers: BTreeMap<Link, Id>,
+    trips: BTreeMap<Id, Duration>,
     waiting: BTreeMap<Id, VecDeque<Talk>>,
     /// Peers whose link is not needed once what waits is sent.
     released: BTreeSet<Id>,
@@ -88,7 +89,12 @@ impl Overlay {
         match output {
             views::Output::Send { to, msg } => self.send(to, Talk::Views(msg)),
             views::Output::Release { peer } => self.release(peer),
-            views::Output::Up { peer, .. } => self.tree.handle_neighbor_up(now, peer),
+            views::Output::Up { peer, .. } => {
+                self.tree.handle_neighbor_up(now, peer);
+                if let Some(rtt) = self.trips.get(&peer) {
+                    self.tree.handle_rtt(peer, *rtt);
+                }
+            }
             views::Output::Down { peer, .. } => self.tree.handle_neighbor_down(now, peer),
             views::Output::Event(_) => {}
         }
@@ -154,6 +160,11 @@ impl Machine for Overlay {
         node(*contact)
     }
 
+    fn handle_rtt(&mut self, peer: NodeNo, rtt: Duration) {
+        self.trips.insert(id(peer), rtt);
+        self.tree.handle_rtt(id(peer), rtt);
+    }
+
     fn handle_link_up(&mut self, now: Now, peer: NodeNo, link: Link, _dialled: Option<Id>) {
         let peer = id(peer);
         self.links.insert(peer, link);
@@ -172,6 +183,7 @@ impl Machine for Overlay {
         let Some(peer) = self.peers.remove(&link) else {
             return;
         };
+        self.trips.remove(&peer);
         self.links.remove(&peer);
         let reason = match reason {
             LinkDown::Failed => views::LinkDown::Failed,
@@ -294,6 +306,7 @@ impl Subject for Overlay {
             seen: IdCache::new(CacheConfig::default()),
             links: BTreeMap::new(),
             peers: BTreeMap::new(),
+            trips: BTreeMap::new(),
             waiting: BTreeMap::new(),
             released: BTreeSet::new(),
             ready: BTreeMap::new(),

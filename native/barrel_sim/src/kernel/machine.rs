@@ -77,6 +77,10 @@ pub trait Machine: Clone + Debug {
         link: Link,
         dialled: Option<Self::Contact>,
     );
+    /// The round trip to a peer whose link is up.
+    fn handle_rtt(&mut self, peer: NodeNo, rtt: Duration) {
+        let _ = (peer, rtt);
+    }
     /// A link is gone, and nothing more comes over it. It is not said of a link that this node closed itself.
     fn handle_link_down(&mut self, now: Now, link: Link, reason: LinkDown);
     /// Nobody answered there.

@@ -179,8 +179,10 @@ impl<M: Machine> World<M> {
     }
 
     fn tell_up(&mut self, which: ConnRef, node: NodeNo, peer: NodeNo, dialled: Option<M::Contact>) {
+        let one_way = self.conns.find(which).map_or(0, |conn| conn.latency);
         self.tell(node, 5, u64::from(peer), |machine, now| {
             machine.handle_link_up(now, peer, which.link(), dialled);
+            machine.handle_rtt(peer, Duration::from_nanos(2 * one_way));
         });
     }
 
