@@ -28,17 +28,21 @@
 //! # What is forgotten
 //!
 //! A removal must be remembered, or the value that it removed comes back from a replica
-//! that has not heard of it. It is remembered for [`Config::horizon`], and
-//! until the value that it removed has been applied here. Then it is collected, and the log remembers the last operation of which it can no longer tell
-//! what it removed. A replica that was away for longer, and lacks that operation, must
-//! not take the rest of the log as if nothing had happened. It is *reset*: for each log
-//! of which it holds values, it asks what is still live, drops the rest, and only then
-//! goes on. What it has written itself meanwhile, nobody has applied, so it stays.
+//! that has not heard of it. It is remembered for [`Config::horizon`], even if its key
+//! has a later value by then, and until the value that it removed has been applied here.
+//! Then it is collected, and the log remembers the last operation of which it can no
+//! longer tell what it removed.
 //!
-//! A value that was written concurrently with a removal, under a lower stamp, and that
-//! arrives after the removal was collected, is shown: nobody knows better any more. That
-//! is what the horizon means. And a value that several sides of a long partition have
-//! moved or removed, is settled in favour of the removal.
+//! A replica that was away for longer, and lacks that operation, must not take the rest
+//! of the log as if nothing had happened. It is *reset*: for each log of which it holds
+//! values, it asks what is still live, drops the rest, and only then goes on. What it has
+//! written itself meanwhile, nobody has applied, so it stays.
+//!
+//! What the horizon costs: a value that was written concurrently with a removal, under a
+//! lower stamp, and that arrives where the removal was collected, is shown, unless
+//! somebody still remembers the removal; he says it again. The same may happen to a
+//! value that was first replaced and then removed, and that a replica which was away for
+//! longer than the horizon brings to one that has heard of the removal alone.
 //!
 //! # A clock that is wrong
 //!

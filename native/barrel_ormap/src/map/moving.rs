@@ -99,7 +99,8 @@ impl LwwMap {
 
     /// When there is something to move.
     pub(super) fn move_at(&self) -> Option<Duration> {
-        if self.resets.in_doubt() {
+        let room = self.logs.contains_key(&self.me) || self.logs.len() < self.config.max_logs;
+        if self.resets.in_doubt() || !room {
             return None;
         }
         let lead = self

@@ -184,14 +184,16 @@ impl LwwMap {
                     dead,
                     collected,
                 },
-            ) if applied.cloud.len() <= MAX_RANGES && dead.len() <= MAX_RANGES => {
+            ) if is_sound(&applied, &dead, collected) => {
                 let log = Log {
                     applied,
                     dead,
                     collected,
                     ..Log::new(name)
                 };
-                self.logs.insert(name, log);
+                if self.logs.insert(name, log).is_some() {
+                    return Err(Corrupt::Record(id));
+                }
             }
             (RecordId::Floor(origin), Record::Floor(inc)) => {
                 self.floors.insert(origin, inc);
@@ -235,4 +237,22 @@ impl LwwMap {
         }
         Ok(())
     }
+}
+
+/// Whether a log can be in this state: what is applied beyond its base is, nothing is both
+/// applied and dead, and no removal was collected that is not applied.
+fn is_sound(applied: &Coverage, dead: &RangeSet, collected: u64) -> bool {
+    let Coverage { base, cloud } = applied;
+    let short = cloud.len() <= MAX_RANGES && dead.len() <= MAX_RANGES;
+    let last = applied.top().max(dead.last().unwrap_or(0));
+    let beyond = cloud.iter().all(|(first, _)| first - 1 > *base);
+    let apart = |(first, last)| first > *base && cloud.missing(first, last) == [(first, last)];
+    // the first comparisons keep the others from running over
+    short
+        && *base <= MAX_SEQ
+        && last <= MAX_SEQ
+        && !cloud.contains(0)
+        && beyond
+        && dead.iter().all(apart)
+        && collected <= applied.top()
 }

@@ -3,11 +3,15 @@
 //! What only time does: values whose time comes, and removals that are old enough.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::hlc::{Clock, Hlc};
 
 use super::entry::{Birth, Entry, LogName};
 use super::{LwwMap, PER_TURN};
+
+/// Removals that wait are not looked at more often than this. A guess.
+const PAUSE: Duration = Duration::from_secs(1);
 
 impl LwwMap {
     /// Keeps the entry beside the value of its key, until its time comes.
@@ -53,7 +57,8 @@ impl LwwMap {
     pub(super) fn collect(&mut self) {
         if self.look_at <= self.now.mono {
             self.removals.append(&mut self.waiting);
-            self.look_at = self.now.mono.saturating_add(self.config.horizon / 4);
+            let pause = (self.config.horizon / 4).max(PAUSE);
+            self.look_at = self.now.mono.saturating_add(pause);
         }
         let mut any = false;
         for _ in 0..PER_TURN {
