@@ -243,16 +243,13 @@ impl LwwMap {
 /// applied and dead, and no removal was collected that is not applied.
 fn is_sound(applied: &Coverage, dead: &RangeSet, collected: u64) -> bool {
     let Coverage { base, cloud } = applied;
-    let short = cloud.len() <= MAX_RANGES && dead.len() <= MAX_RANGES;
-    let last = applied.top().max(dead.last().unwrap_or(0));
-    let beyond = cloud.iter().all(|(first, _)| first - 1 > *base);
+    let last = applied.top().max(dead.last().unwrap_or(0)).max(*base);
+    let beyond = |first: u64| first.saturating_sub(1) > *base;
     let apart = |(first, last)| first > *base && cloud.missing(first, last) == [(first, last)];
-    // the first comparisons keep the others from running over
-    short
-        && *base <= MAX_SEQ
+    cloud.len() <= MAX_RANGES
+        && dead.len() <= MAX_RANGES
         && last <= MAX_SEQ
-        && !cloud.contains(0)
-        && beyond
-        && dead.iter().all(apart)
         && collected <= applied.top()
+        && cloud.iter().all(|(first, _)| beyond(first))
+        && dead.iter().all(apart)
 }
