@@ -30,7 +30,7 @@ sim: toolchain ## the gossip core at 10,000 nodes: the acceptance table, ten min
 bench: setup toolchain build ## 12 minutes of measurements beside inet_tcp, inet_tls and bare QUIC
 	@bash bench/run.sh
 
-fuzz: toolchain ## the decoders of what strangers send: 10, 2 and 2 minutes (FUZZ_SECONDS=5 for a smoke run)
+fuzz: toolchain ## the decoders of what strangers and peers send, and a whole node: 36 minutes (FUZZ_SECONDS=5 for a smoke run)
 	@bash tools/fuzz.sh
 
 demo: setup toolchain build ## three nodes on this machine, narrated
