@@ -94,7 +94,10 @@ impl RangeSet {
             if next < low {
                 holes.push((next, low - 1));
             }
-            next = high.saturating_add(1);
+            let Some(after) = high.checked_add(1) else {
+                return holes;
+            };
+            next = after;
         }
         if next <= last {
             holes.push((next, last));
