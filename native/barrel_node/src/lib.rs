@@ -85,6 +85,7 @@ pub use maps::CorruptMap;
 pub use node::{Identity, Node, NotSent};
 pub use record::{BadRecord, Claims, MAX_ADDRESS, MAX_ADDRESSES, MAX_NAME, Record};
 pub use saved::Saved;
+pub use simulated::Pool;
 pub use stores::WriteError;
 pub use topic::{MessageId, Topic};
 pub use wire::{FEATURES, MAX_BODY, MAX_FRAME, VERSIONS};

@@ -3,6 +3,7 @@
 //! The stores, by topic: the directory, the registry, and the maps that are kept here.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use barrel_members::Members;
@@ -16,6 +17,7 @@ use crate::keys::Keys;
 use crate::maps::Hosts;
 use crate::pump::claim_of;
 use crate::record::Record;
+use crate::simulated::Pool;
 use crate::topic::{MessageId, Topic};
 use crate::wire;
 use crate::{NodeId, Now};
@@ -32,6 +34,8 @@ pub(crate) struct Stores {
     pub(crate) cache: IdCache<MessageId>,
     /// Maps that wait for the first comparison with another host, and until when.
     pub(crate) opening: BTreeMap<Topic, Duration>,
+    /// Only in simulations: where equal entries of all nodes are kept once.
+    pub(crate) pool: Option<Arc<Pool>>,
 }
 
 /// A piece of a log, of either kind of store.
@@ -102,6 +106,7 @@ impl Stores {
             hosts: Hosts::default(),
             cache: IdCache::new(config.cache.clone()),
             opening: BTreeMap::new(),
+            pool: None,
         }
     }
 
@@ -201,7 +206,10 @@ impl Stores {
         piece: Piece,
     ) -> Result<bool, Refused> {
         match piece {
-            Piece::Log(delta) => {
+            Piece::Log(mut delta) => {
+                if let Some(pool) = &self.pool {
+                    pool.share(&mut delta);
+                }
                 let Some(log) = self.log_mut(topic) else {
                     return Err(Refused::Store);
                 };
