@@ -256,6 +256,14 @@ impl Machine for SimNode {
     fn digest(event: &node::Event) -> u64 {
         match event {
             node::Event::Broadcast { id, .. } => mix(id.seq),
+            // the most frequent of all, by far
+            node::Event::ServiceUp { origin, pair } => {
+                let mut hash = LogHash::default();
+                [&origin.0, pair.key(), pair.value()]
+                    .iter()
+                    .for_each(|part| hash.bytes(part));
+                hash.value() as u64
+            }
             other => {
                 let mut hash = LogHash::default();
                 hash.bytes(format!("{other:?}").as_bytes());

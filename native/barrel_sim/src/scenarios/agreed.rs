@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use barrel_node as node;
+use barrel_node::{self as node, Pool};
 
 use super::Profile;
 use crate::adapter::{Birth, SimNode, config};
@@ -14,17 +14,13 @@ use crate::report::{Findings, Limit};
 use crate::subject::Subject;
 
 /// Nodes that know all others from the beginning may come faster.
-const BETWEEN_STARTS: Duration = Duration::from_millis(5);
+const BETWEEN_STARTS: Duration = Duration::from_millis(3);
 
 /// They join through one that came so many earlier: a second, in which it has found neighbours of its own.
-const EARLIER: u32 = 200;
+const EARLIER: u32 = 300;
 
 /// In which the last walks end and views fill up.
 const REST: Duration = Duration::from_secs(15);
-
-/// Broadcasts before anything is measured, one after the other: a cluster that runs has a tree, and its nodes
-/// know how long its ways are.
-const WARM_UP: u64 = 20;
 
 /// A world of whole nodes and who signs for them.
 pub(super) struct Cluster {
@@ -54,25 +50,29 @@ impl Cluster {
     pub(super) fn agreed(nodes: u32, seed: u64, latency: Latency) -> Self {
         let mut cluster = Self::strangers(nodes, seed, latency);
         cluster.introduce();
-        cluster.share();
-        let mut dice = Dice::new(mix(seed ^ 0xa9));
-        for node in 1..nodes {
-            let contact = dice.below(u64::from(node.saturating_sub(EARLIER))) as NodeNo;
-            cluster.join(node, contact);
-            cluster.rest(BETWEEN_STARTS);
-        }
-        cluster.rest(REST);
-        cluster.warm(&mut dice);
+        cluster.unite();
         cluster
     }
 
-    fn warm(&mut self, dice: &mut Dice) {
-        for number in 0..WARM_UP {
+    /// So many broadcasts in so long, one after the other, from anywhere. A cluster that runs has a tree, and its nodes
+    /// know how long its ways are.
+    pub(super) fn warm(&mut self, broadcasts: u32, span: Duration) {
+        let mut dice = Dice::new(mix(self.seed ^ 0x3a));
+        for number in 0..broadcasts {
             if let Some(node) = dice.pick(&self.world.running()).copied() {
-                self.world
-                    .act(node, |machine, now| machine.say(now, number));
+                let say = |machine: &mut SimNode, now| machine.say(now, u64::from(number));
+                self.world.act(node, say);
             }
-            self.rest(Duration::from_secs(1));
+            self.rest(span / broadcasts);
+        }
+    }
+
+    /// What many nodes have registered is kept in memory once.
+    pub(super) fn pool(&mut self) {
+        let pool = Arc::new(Pool::default());
+        for node in self.world.running() {
+            let share = |machine: &mut SimNode, _| machine.node_mut().share_entries(pool.clone());
+            self.world.act(node, share);
         }
     }
 
@@ -98,7 +98,18 @@ impl Cluster {
         }
     }
 
-    /// The others are shown what the first one knows.
+    /// The others are shown what the first one knows, and all join.
+    pub(super) fn unite(&mut self) {
+        self.share();
+        let mut dice = Dice::new(mix(self.seed ^ 0xa9));
+        for node in self.world.running().into_iter().skip(1) {
+            let contact = dice.below(u64::from(node.saturating_sub(EARLIER)));
+            self.join(node, contact as NodeNo);
+            self.rest(BETWEEN_STARTS);
+        }
+        self.rest(REST);
+    }
+
     fn share(&mut self) {
         let first = self.world.machine(0).cloned();
         for node in self.world.running().into_iter().skip(1) {

@@ -7,12 +7,17 @@ use barrel_node::Event;
 
 use super::Plan;
 use super::agreed::{Cluster, link_timeout, rules, theirs};
-use crate::adapter::{id, number};
+use crate::adapter::{config, id, number};
 use crate::kernel::{Act, Dice, Latency, NodeNo, PPM, Rule, Time, mix};
 use crate::report::{Findings, Limit};
+use crate::subject::Profile;
 
 /// Every link takes so long, one way.
 const HOP: Duration = Duration::from_millis(10);
+
+/// Broadcasts before anybody dies, so that there is a tree.
+const WARM_UP: u32 = 20;
+const WARM_UP_SPAN: Duration = Duration::from_secs(10);
 
 /// Deaths of which each is measured.
 const DEATHS: usize = 5;
@@ -25,6 +30,9 @@ const BEYOND: Duration = Duration::from_secs(1);
 
 /// Probe periods that a death without witnesses may take more.
 const PERIODS: u32 = 3;
+
+/// How long is watched when all is known.
+const AFTERMATH: Duration = Duration::from_secs(3);
 
 /// Of a hundred living nodes, so many have to know.
 const KNOWING: usize = 99;
@@ -68,7 +76,8 @@ pub(super) fn returns(plan: Plan) -> Findings {
 }
 
 fn begin(plan: Plan, findings: &mut Findings) -> Cluster {
-    let cluster = Cluster::agreed(plan.nodes, plan.seed, Latency::Fixed(HOP));
+    let mut cluster = Cluster::agreed(plan.nodes, plan.seed, Latency::Fixed(HOP));
+    cluster.warm(WARM_UP, WARM_UP_SPAN);
     findings.must("M2", "all know all", cluster.is_whole());
     findings.note(
         "-",
@@ -142,18 +151,32 @@ fn watch_deaths(cluster: &mut Cluster, victims: &[NodeNo], span: Duration) -> Re
         of: victims.iter().map(|victim| (*victim, Vec::new())).collect(),
         wrong: 0,
     };
-    cluster.watch(died.after(span), Duration::from_secs(1), |at, _, event| {
-        if let Some(member) = down(event) {
-            match reports.of.get_mut(&member) {
-                Some(times) => times.push(at),
-                None => reports.wrong += 1,
+    let end = died.after(span);
+    // who is reported wrongly is so soon after
+    let mut until = end;
+    while cluster.world.now() < until {
+        let next = cluster.world.now().after(BEYOND).min(until);
+        cluster.watch(next, BEYOND, |at, _, event| {
+            if let Some(member) = down(event) {
+                match reports.of.get_mut(&member) {
+                    Some(times) => times.push(at),
+                    None => reports.wrong += 1,
+                }
             }
+        });
+        if until == end && reports.are_complete() {
+            until = next.after(AFTERMATH);
         }
-    });
+    }
     reports
 }
 
 impl Reports {
+    /// Whether all the living know of all deaths.
+    fn are_complete(&self) -> bool {
+        self.of.values().all(|times| times.len() >= self.living)
+    }
+
     /// The slowest death among these.
     fn tell(&self, victims: &[NodeNo], what: &str, bound: Duration, findings: &mut Findings) {
         let needed = (self.living * KNOWING).div_ceil(100);
@@ -330,7 +353,8 @@ fn restart(cluster: &mut Cluster, plan: Plan, findings: &mut Findings) {
         cluster.join(*node, contact);
         register(cluster, *node, "new");
     }
-    cluster.rest(link_timeout() * 3);
+    // what a broadcast did not bring, two comparisons do
+    cluster.rest(config(Profile::Shipped).compare_period * 2);
     let everywhere = nodes.len() * cluster.world.running().len();
     findings.must(
         "M2",

@@ -5,13 +5,14 @@
 use std::time::Duration;
 
 use barrel_members::{Card, Members};
+use barrel_node::Node;
 use barrel_ormap::Registry;
 
+use super::Plan;
 use super::agreed::{Cluster, rules};
-use super::{Plan, Profile, base};
-use crate::adapter::{SimNode, id};
-use crate::kernel::{Latency, NodeNo};
-use crate::measure::{broadcast, heap};
+use crate::adapter::id;
+use crate::kernel::Latency;
+use crate::measure::heap;
 use crate::report::{Findings, Limit};
 
 /// What a node may take with its views, its tree and the context of its registry: half a megabyte.
@@ -23,16 +24,34 @@ const VIEWS: f64 = 20.0 * 1024.0;
 /// What a record in the directory may take.
 const RECORD: f64 = 300.0;
 
-/// Cycles before it is measured; broadcasts; nodes that are looked at one by one.
-const CYCLES: u32 = 5;
-const BROADCASTS: u64 = 20;
+/// Broadcasts before it is measured.
+const BROADCASTS: u32 = 20;
+const BROADCASTS_SPAN: Duration = Duration::from_secs(30);
+
+/// Nodes that are looked at one by one.
 const SAMPLE: u32 = 100;
 
 pub(super) fn run(plan: Plan) -> Findings {
     let mut findings = Findings::default();
     let context = context(plan.nodes, &mut findings);
-    nodes(plan, context, &mut findings);
-    directory(plan, &mut findings);
+    let (mut cluster, born) =
+        heap::of(|| Cluster::strangers(plan.nodes, plan.seed, Latency::wide(plan.seed)));
+    let ((), met) = heap::of(|| cluster.introduce());
+    directory(&cluster, met, &mut findings);
+    let ((), joined) = heap::of(|| {
+        cluster.unite();
+        cluster.warm(BROADCASTS, BROADCASTS_SPAN);
+    });
+    let own = born
+        .zip(joined)
+        .map_or(f64::NAN, |(born, joined)| born + joined);
+    nodes(
+        &cluster,
+        own / f64::from(plan.nodes),
+        context,
+        &mut findings,
+    );
+    cluster.close(&mut findings);
     findings
 }
 
@@ -57,17 +76,8 @@ fn context(nodes: u32, findings: &mut Findings) -> f64 {
     bytes
 }
 
-/// A world in which all have joined and said something.
-fn nodes(plan: Plan, context: f64, findings: &mut Findings) {
-    let (world, bytes) = heap::of(|| {
-        let mut world = base::joined::<SimNode>(plan.nodes, plan.seed, Profile::Shipped);
-        base::run(&mut world, base::CYCLE * CYCLES);
-        for number in 0..BROADCASTS {
-            broadcast(&mut world, number as NodeNo, number, Duration::from_secs(2));
-        }
-        world
-    });
-    let each = bytes.unwrap_or(f64::NAN) / f64::from(plan.nodes);
+/// All have joined, and some have said something. The directory is in the memory of the first alone.
+fn nodes(cluster: &Cluster, each: f64, context: f64, findings: &mut Findings) {
     findings.note(
         "M1",
         "views, tree, links and registry context of a node, B",
@@ -81,14 +91,12 @@ fn nodes(plan: Plan, context: f64, findings: &mut Findings) {
         Limit::Shown,
     );
 
-    let sample: Vec<&SimNode> = (0..SAMPLE.min(plan.nodes))
-        .filter_map(|node| world.machine(node))
-        .collect();
+    let sample: Vec<&Node> = (0..SAMPLE).filter_map(|node| cluster.node(node)).collect();
     let count = sample.len() as f64;
     let (views, bytes) = heap::of(|| {
         sample
             .iter()
-            .map(|one| one.node().overlay().clone())
+            .map(|one| one.overlay().clone())
             .collect::<Vec<_>>()
     });
     drop(views);
@@ -101,7 +109,7 @@ fn nodes(plan: Plan, context: f64, findings: &mut Findings) {
     let (trees, bytes) = heap::of(|| {
         sample
             .iter()
-            .map(|one| one.node().tree().clone())
+            .map(|one| one.tree().clone())
             .collect::<Vec<_>>()
     });
     drop(trees);
@@ -111,23 +119,20 @@ fn nodes(plan: Plan, context: f64, findings: &mut Findings) {
         bytes.unwrap_or(f64::NAN) / count,
         Limit::Shown,
     );
-    let books: usize = sample.iter().map(|one| one.node().held().records).sum();
+    let books: usize = sample.iter().map(|one| one.held().records).sum();
     findings.note(
         "-",
-        "records of others that a node without a directory keeps",
+        "records of others outside of the directory",
         books as f64 / count,
         Limit::Shown,
     );
-    findings.seal(world.hash().value(), world.steps());
 }
 
-/// A node before and after it has met all others: their records, and what is kept of how they fare.
-fn directory(plan: Plan, findings: &mut Findings) {
-    let mut cluster = Cluster::strangers(plan.nodes, plan.seed, Latency::wide(plan.seed));
-    let others = f64::from(plan.nodes - 1);
-    let ((), bytes) = heap::of(|| cluster.introduce());
-    let all = bytes.unwrap_or(f64::NAN) / others;
-    let liveness = liveness(&cluster) / others;
+/// A node that has met all others, in so many bytes: their records, and what is kept of how they fare.
+fn directory(cluster: &Cluster, met: Option<f64>, findings: &mut Findings) {
+    let others = cluster.world.len() as f64 - 1.0;
+    let all = met.unwrap_or(f64::NAN) / others;
+    let liveness = liveness(cluster) / others;
     let length = cluster
         .node(0)
         .map_or(0, |node| node.record().bytes().len());
@@ -150,12 +155,12 @@ fn directory(plan: Plan, findings: &mut Findings) {
         Limit::Shown,
     );
     let members = cluster.node(0).map_or(0, |node| node.members().len());
-    findings.must("-", "the node has met all", members == plan.nodes as usize);
+    findings.must("-", "the node has met all", members == cluster.world.len());
 }
 
 /// What the members' table of the first node takes, in memory of its own.
 fn liveness(cluster: &Cluster) -> f64 {
-    let Some(known) = cluster.node(0).map(barrel_node::Node::members) else {
+    let Some(known) = cluster.node(0).map(Node::members) else {
         return f64::NAN;
     };
     let (table, bytes) = heap::of(|| {

@@ -18,6 +18,7 @@ mod memory;
 mod overlay;
 mod partition;
 mod registry;
+mod services;
 mod storm;
 
 use crate::adapter::SimNode;
@@ -136,6 +137,14 @@ pub const ALL: &[Scenario] = &[
         reduced: 1000,
         whole: broadcast::run::<SimNode>,
         bare: Some(broadcast::run::<Overlay>),
+    },
+    Scenario {
+        name: "services",
+        rows: &["C3"],
+        nodes: 1000,
+        reduced: 100,
+        whole: services::run,
+        bare: None,
     },
     Scenario {
         name: "detection",
