@@ -94,7 +94,7 @@ the_package_holds_what_a_build_needs_and_nothing_built(Config) ->
     Built = "(\\.so|\\.beam|\\.o|\\.rlib|\\.tmp|\\.tar)$|/(target|_build|\\.git)/",
     ?assertEqual([], [F || F <- Files, re:run(string:prefix(F, Dir), Built, [{capture, none}]) =:= match]),
     %% these serve tests and measurements only
-    ToolsOnly = ["native/barrel_bench", "native/barrel_impair"],
+    ToolsOnly = ["native/barrel_bench", "native/barrel_impair", "native/barrel_sim"],
     ?assertEqual([], [D || D <- ToolsOnly, filelib:is_file(filename:join(Dir, D))]),
     %% every source of the boundary and of the crates that git knows
     case git(Config, "ls-files -- erlang_src native include c_src_stub" ++ lists:append([" ':!" ++ D ++ "'" || D <- ToolsOnly])) of
