@@ -14,10 +14,6 @@ use crate::queue::Class;
 use crate::wire::{self, Frame, Greeting};
 use crate::{Link, NodeId, Now};
 
-/// After so many offences on one link it is closed. An honest peer commits none; a few
-/// are forgiven, in case one of us has a bug.
-const MAX_MISDEEDS: u32 = 16;
-
 impl Node {
     /// An authenticated link to `peer` is there; `dialled` says which [`Output::Dial`] it
     /// answers, if any. An older link to the same peer is taken for gone.
@@ -259,8 +255,7 @@ impl Node {
         let Some(up) = self.links.up_mut(peer) else {
             return;
         };
-        up.misdeeds += 1;
-        if up.misdeeds >= MAX_MISDEEDS {
+        if up.offences.add(now.mono) {
             let link = up.link;
             self.expel(now, peer, link);
         }

@@ -35,6 +35,15 @@ const STALLED: Duration = Duration::from_secs(10);
 /// nearly nothing to take are not blamed for it.
 const MUCH: usize = 256 << 10;
 
+/// After so many offences on one link it is closed. An honest peer commits none; a few
+/// are forgiven, in case one of us has a bug.
+const MAX_OFFENCES: u32 = 16;
+
+/// One offence is forgotten in so long: a message that is out of date or was damaged by a
+/// bug now and then must not add up, over weeks, to the end of a link that serves. Who
+/// offends more often is stopped, if not at once. A guess.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
+
 /// Who has lost its link for what it did gets no other for so long, from either side:
 /// long enough that its next offences cost nothing to speak of. A guess.
 const SHUN_FOR: Duration = Duration::from_secs(60);
@@ -77,7 +86,8 @@ pub(crate) struct Up {
     /// Frames that it took.
     taken: u64,
     last_use: Duration,
-    pub(crate) misdeeds: u32,
+    /// What the peer has done against the protocol.
+    pub(crate) offences: Offences,
     /// It was told that the peer's clock is wrong.
     pub(crate) clock_told: bool,
     /// We have asked the peer for something that it is to answer in chunks.
@@ -101,6 +111,13 @@ struct Stall {
 pub(crate) struct Allowance {
     /// When all that was admitted is paid for.
     paid: Duration,
+}
+
+/// Offences on one link, of which one is forgotten in each [`FORGIVEN_AFTER`].
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Offences {
+    /// When all are forgotten.
+    until: Duration,
 }
 
 /// What became of a frame.
@@ -183,7 +200,7 @@ impl Links {
                 stall: None,
                 taken: 0,
                 last_use: now,
-                misdeeds: 0,
+                offences: Offences::default(),
                 clock_told: false,
                 asked: false,
                 claims: Allowance::default(),
@@ -382,9 +399,34 @@ impl Allowance {
     }
 }
 
+impl Offences {
+    /// Notes one more; whether it was one too many.
+    pub(crate) fn add(&mut self, now: Duration) -> bool {
+        self.until = self.until.max(now).saturating_add(FORGIVEN_AFTER);
+        self.until - now > FORGIVEN_AFTER * (MAX_OFFENCES - 1)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn offences_in_a_row_are_too_many_and_rare_ones_never() {
+        let at = |n: u32, every: u64| Duration::from_secs(u64::from(n) * every);
+        for every in [0, 1, 3] {
+            let mut offences = Offences::default();
+            let mut good = 0;
+            while !offences.add(at(good, every)) {
+                good += 1;
+            }
+            assert_eq!(good, MAX_OFFENCES - 1, "one in {every} s");
+        }
+        let mut offences = Offences::default();
+        assert!(!(0..10_000).any(|n| offences.add(at(n, 60))));
+        let later = at(10_000, 60) + FORGIVEN_AFTER * MAX_OFFENCES;
+        assert_eq!((0..99).take_while(|_| !offences.add(later)).count(), 15);
+    }
 
     #[test]
     fn an_allowance_is_used_up_and_comes_back() {
