@@ -22,6 +22,10 @@ use crate::topic::{MessageId, Topic};
 use crate::wire;
 use crate::{NodeId, Now};
 
+/// Removals of one log that the directory remembers. A log there has one live entry, which
+/// is said in as many bytes as one removal; the few bridge records that arrive out of order.
+const DIRECTORY_LOG: usize = 4;
+
 /// All that is replicated.
 #[derive(Clone, Debug)]
 pub(crate) struct Stores {
@@ -98,10 +102,12 @@ pub enum WriteError {
 
 impl Stores {
     pub(crate) fn new(me: NodeId, incarnation: u64, config: &Config) -> Self {
-        let registry = || Registry::new(me, incarnation, config.registry.clone());
+        let registry = |config| Registry::new(me, incarnation, config);
         Self {
-            directory: config.directory.then(registry),
-            registry: registry(),
+            directory: config
+                .directory
+                .then(|| registry(directory_config(&config.registry))),
+            registry: registry(config.registry.clone()),
             maps: BTreeMap::new(),
             hosts: Hosts::default(),
             cache: IdCache::new(config.cache.clone()),
@@ -454,6 +460,14 @@ impl Piece {
             Self::Map(delta) => &delta.delta,
         }
     }
+}
+
+/// The budgets of the directory: those of the registry, but for what one entry in each log
+/// makes needless.
+fn directory_config(registry: &barrel_ormap::Config) -> barrel_ormap::Config {
+    let mut config = registry.clone();
+    config.limits.max_log = config.limits.max_log.min(DIRECTORY_LOG);
+    config
 }
 
 /// Moves a want on behind a piece of its answer; false when that brought it no further.
