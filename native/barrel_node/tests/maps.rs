@@ -6,7 +6,8 @@ mod net;
 
 use std::time::Duration;
 
-use barrel_node::{Config, Event, NodeId, Table, Topic};
+use barrel_node::{Config, Event, NodeId, Table, Topic, WriteError};
+use barrel_ormap::delta::MAX_PAIR;
 use barrel_ormap::map;
 use bytes::Bytes;
 use net::Net;
@@ -47,6 +48,10 @@ fn is_ready(event: &Event) -> bool {
     *event == Event::MapReady(colours())
 }
 
+fn is_misdeed(event: &Event) -> bool {
+    matches!(event, Event::Misbehaved { .. })
+}
+
 fn persistent() -> map::Config {
     map::Config {
         persist: true,
@@ -77,6 +82,50 @@ fn a_writer_that_restarts_empty_gets_its_own_values_back_before_it_may_acknowled
     for id in &ids {
         assert_eq!(value(&net, *id, "sky").as_deref(), Some("blue"));
         assert_eq!(value(&net, *id, "sea").as_deref(), Some("green"));
+    }
+}
+
+#[test]
+fn the_largest_values_travel_and_larger_ones_are_refused() {
+    let mut net = Net::default();
+    let ids = net.cluster(3, &Config::default());
+    net.run(seconds(5));
+    open(&mut net, ids[0], map::Config::default(), Vec::new());
+    open(&mut net, ids[1], map::Config::default(), Vec::new());
+    let (key, last) = (vec![1; MAX_PAIR / 2], vec![3; MAX_PAIR - MAX_PAIR / 2]);
+    let now = net.now;
+    net.act(ids[0], |node| {
+        for fill in [2, 3] {
+            let value = vec![fill; last.len()];
+            assert_eq!(node.map_put(now, colours(), &key, &value), Ok(()));
+            assert_eq!(node.register(now, &key, &value), Ok(()));
+            node.commit(now);
+        }
+        let larger = vec![4; last.len() + 1];
+        let put = node.map_put(now, colours(), &key, &larger);
+        assert_eq!(put, Err(WriteError::TooLarge));
+        let registered = node.register(now, &key, &larger);
+        assert_eq!(registered, Err(WriteError::TooLarge));
+    });
+    let registered = |net: &Net, who: NodeId| {
+        let entries = net.nodes[&who].registry().entries(ids[0]);
+        let mut pairs = entries.filter(|(pair, _)| pair.key() == key);
+        pairs.any(|(pair, _)| pair.value() == last)
+    };
+    // who was there hears it, and who comes later is told when it compares
+    let later = net.start(9, Config::default());
+    net.join(later, ids[2]);
+    open(&mut net, later, map::Config::default(), Vec::new());
+    net.run(seconds(30));
+    for who in [ids[1], ids[2], later] {
+        assert!(registered(&net, who));
+    }
+    for who in [ids[1], later] {
+        let map = net.nodes[&who].map(colours()).expect("it is open");
+        assert_eq!(map.get(&key), Some(&last[..]));
+    }
+    for who in ids {
+        assert_eq!(net.count(who, is_misdeed), 0);
     }
 }
 

@@ -10,11 +10,11 @@ use crate::pair::Pair;
 /// stream carries, and little enough to apply without holding up others.
 pub const MAX_CHUNK: usize = 64 * 1024;
 
-/// Bytes of a key at most. A guess: a registered name is a short term.
-pub const MAX_KEY: usize = 4 * 1024;
-
-/// Bytes of a key and its value at most: half a chunk, so that each fits into one.
-pub const MAX_PAIR: usize = 32 * 1024;
+/// Bytes of a key and its value at most, together: the 60 KiB that applications are
+/// promised for the two, and 1 KiB for what the layer above puts beside them, which is the
+/// id of a process with the name of its node. With all that belongs to it, the largest
+/// still fits into one chunk.
+pub const MAX_PAIR: usize = 61 * 1024;
 
 /// Operations of one turn that a broadcast takes together.
 pub const MAX_BATCH: u64 = 64;
@@ -31,6 +31,9 @@ const PER_ADD: usize = 48;
 
 /// What a listed removal takes at most.
 const PER_REMOVAL: usize = 20;
+
+// The largest entry of an operation that also removes one.
+const _: () = assert!(HEADER + largest_add() + PER_REMOVAL <= MAX_CHUNK);
 
 /// An entry with its dot, which is the operation that wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -164,7 +167,7 @@ impl Delta {
             }
         };
         let inside = |add: &Add| above < add.seq && add.seq <= until;
-        let fits = |add: &Add| add.pair.key().len() <= MAX_KEY && add.pair.bytes() <= MAX_PAIR;
+        let fits = |add: &Add| add.pair.bytes() <= MAX_PAIR;
         if !self.adds.iter().all(|add| inside(add) && fits(add))
             || !self.adds.is_sorted_by(|a, b| a.seq < b.seq)
         {
@@ -226,6 +229,11 @@ pub(crate) fn distance_len(previous: u64, dot: u64) -> usize {
 /// Bytes of a delta without entries and lists, at most.
 pub(crate) const fn header_len() -> usize {
     HEADER
+}
+
+/// Bytes of the largest entry.
+pub(crate) const fn largest_add() -> usize {
+    PER_ADD + MAX_PAIR
 }
 
 /// Bytes of a listed removal, at most.

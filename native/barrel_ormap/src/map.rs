@@ -71,7 +71,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::delta::{Add, MAX_BATCH, MAX_CHUNK, MAX_KEY, MAX_PAIR};
+use crate::delta::{Add, MAX_BATCH, MAX_CHUNK, MAX_PAIR};
 use crate::digest::Digest;
 use crate::hlc::{Clock, Hlc, Now};
 use crate::key::OriginKey;
@@ -96,7 +96,7 @@ const PER_TURN: usize = 1_000;
 pub enum PutError {
     /// A value has at least one byte.
     Empty,
-    /// The key has more than [`MAX_KEY`] bytes, or both more than [`MAX_PAIR`].
+    /// Key and value have more than [`MAX_PAIR`] bytes together.
     TooLarge,
     /// The map has as many entries, or bytes, as it may have.
     Full,
@@ -294,7 +294,7 @@ impl LwwMap {
         if value.is_empty() {
             return Err(PutError::Empty);
         }
-        if key.len() > MAX_KEY || key.len() + value.len() > MAX_PAIR {
+        if key.len() + value.len() > MAX_PAIR {
             return Err(PutError::TooLarge);
         }
         if !self.has_room([(key, key.len() + value.len(), true)].into_iter())

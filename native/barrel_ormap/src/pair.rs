@@ -17,8 +17,8 @@ const HEAD: usize = 4;
 pub struct Pair(Arc<[u8]>);
 
 impl Pair {
-    /// Both are copied. A key has at most [`MAX_PAIR`](crate::delta::MAX_PAIR) bytes;
-    /// of a longer one this takes no more than 4 GiB.
+    /// Both are copied. Together they have at most [`MAX_PAIR`](crate::delta::MAX_PAIR) bytes;
+    /// of a longer key this takes no more than 4 GiB.
     pub fn new(key: &[u8], value: &[u8]) -> Self {
         let length = u32::try_from(key.len()).unwrap_or(u32::MAX);
         let key = &key[..key.len().min(length as usize)];

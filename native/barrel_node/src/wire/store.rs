@@ -213,6 +213,8 @@ fn after(before: u64, from: &mut Reader) -> Read<u64> {
 
 #[cfg(test)]
 mod tests {
+    use barrel_ormap::delta::MAX_PAIR;
+    use barrel_ormap::map::{Birth, LogName};
     use proptest::prelude::*;
 
     use super::super::samples::*;
@@ -291,6 +293,68 @@ mod tests {
         );
         let chunk = [&[69, 2], &long[..]].concat();
         assert_eq!(super::super::decode(chunk.into()), Err(Malformed));
+    }
+
+    /// One entry of so many bytes, which took the place of another.
+    fn large(bytes: usize) -> Delta {
+        let (key, value) = (vec![1; bytes / 2], vec![2; bytes - bytes / 2]);
+        let seq = barrel_ormap::delta::MAX_SEQ;
+        let add = Add {
+            seq,
+            hlc: Hlc::from_u64(u64::MAX),
+            writer: Some(barrel_ormap::OriginKey([7; 16])),
+            pair: Pair::new(&key, &value),
+        };
+        Delta {
+            inc: u64::MAX,
+            from: seq - 1,
+            to: seq,
+            as_of: seq,
+            adds: vec![add],
+            ..plain()
+        }
+    }
+
+    #[test]
+    fn the_largest_entry_fits_into_a_frame_and_a_larger_one_is_refused() {
+        let seq = barrel_ormap::delta::MAX_SEQ;
+        let log = |bytes| {
+            let removes = Removes::List(vec![Removal {
+                by: seq,
+                seq: seq - 1,
+            }]);
+            Piece::Log(Delta {
+                removes,
+                ..large(bytes)
+            })
+        };
+        let map = |bytes| {
+            let (origin, inc) = (barrel_ormap::OriginKey([8; 16]), u64::MAX);
+            let log = LogName { origin, inc };
+            let moves = u32::MAX;
+            let delta = Delta {
+                removes: Removes::List(Vec::new()),
+                ..large(bytes)
+            };
+            Piece::Map(MapDelta {
+                delta,
+                births: vec![(seq, Birth { log, seq, moves }); 8],
+                unknown: Vec::new(),
+                collected: Collected {
+                    upto: seq,
+                    epoch: u64::MAX,
+                },
+            })
+        };
+        for (topic, piece, larger) in [
+            (Topic::REGISTRY, log(MAX_PAIR), log(MAX_PAIR + 1)),
+            (MAP, map(MAX_PAIR), map(MAX_PAIR + 1)),
+        ] {
+            let bytes = encode_piece(&piece);
+            assert_eq!(decode_piece(topic, bytes), Ok(piece.clone()));
+            frame_comes_back(&Frame::Sync(SyncMessage::Chunk { topic, piece }));
+            assert_eq!(decode_piece(topic, encode_piece(&larger)), Err(Malformed));
+        }
     }
 
     #[test]

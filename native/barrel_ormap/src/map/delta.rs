@@ -15,6 +15,10 @@ const PER_RANGE: usize = 20;
 /// What [`Collected`] takes at most.
 const COLLECTED: usize = 20;
 
+// The largest value with all its births.
+const _: () =
+    assert!(overhead() + crate::delta::largest_add() + MAX_BIRTHS * PER_BIRTH <= MAX_CHUNK);
+
 /// What the sender no longer knows of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Collected {

@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::delta::{Add, MAX_KEY, MAX_PAIR, MAX_SEQ};
+use crate::delta::{Add, MAX_PAIR, MAX_SEQ};
 use crate::hlc::{Hlc, Now};
 use crate::key::OriginKey;
 use crate::pair::Pair;
@@ -219,7 +219,7 @@ impl LwwMap {
             return Err(Corrupt::Record(id));
         };
         let log = self.logs.get(&name);
-        let fits = pair.key().len() <= MAX_KEY && pair.bytes() <= MAX_PAIR && seq <= MAX_SEQ;
+        let fits = pair.bytes() <= MAX_PAIR && seq <= MAX_SEQ;
         let Some(log) = log.filter(|log| fits && log.applied.contains(seq)) else {
             return Err(Corrupt::Record(id));
         };

@@ -6,7 +6,7 @@ use std::borrow::Borrow;
 use std::cmp::Ordering;
 
 use super::{Budget, Refused, Registry};
-use crate::delta::{Delta, MAX_BATCH, MAX_CHUNK, MAX_KEY, MAX_PAIR};
+use crate::delta::{Delta, MAX_BATCH, MAX_CHUNK, MAX_PAIR};
 use crate::hlc::Hlc;
 use crate::key::OriginKey;
 use crate::live::Entry;
@@ -50,7 +50,7 @@ impl Registry {
     /// # Errors
     /// A budget is used up, or key or value is too long. Nothing has changed.
     pub fn insert(&mut self, key: &[u8], value: &[u8], hlc: Hlc) -> Result<(), Refused> {
-        if key.len() > MAX_KEY || key.len() + value.len() > MAX_PAIR {
+        if key.len() + value.len() > MAX_PAIR {
             return Err(Refused::TooLong);
         }
         let old = self.own.get(key).copied();

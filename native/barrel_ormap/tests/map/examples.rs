@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use barrel_ormap::delta::MAX_PAIR;
 use barrel_ormap::map::{Change, Config, Corrupt, Mode, PutError, RecordId, Refused};
 use barrel_ormap::{Clock, LwwMap, MapDelta, Now, Pair};
 
@@ -424,14 +425,10 @@ fn budgets_are_errors_that_change_nothing() {
     let mut a = node(1, 1, small);
     let Node { map, clock, now } = &mut a;
     assert_eq!(map.put(*now, clock, b"key", b""), Err(PutError::Empty));
-    assert_eq!(
-        map.put(*now, clock, &[0; 5_000], b"x"),
-        Err(PutError::TooLarge)
-    );
-    assert_eq!(
-        map.put(*now, clock, b"key", &[0; 40_000]),
-        Err(PutError::TooLarge)
-    );
+    for (key, value) in [(1, MAX_PAIR), (MAX_PAIR, 1), (MAX_PAIR / 2, MAX_PAIR)] {
+        let put = map.put(*now, clock, &vec![0; key], &vec![0; value]);
+        assert_eq!(put, Err(PutError::TooLarge));
+    }
     assert_eq!(map.put(*now, clock, b"key", &[0; 18]), Err(PutError::Full));
     map.put(*now, clock, b"1", b"value").expect("there is room");
     map.put(*now, clock, b"2", b"value").expect("there is room");
