@@ -117,7 +117,7 @@ ct() {
 # has all.
 simulator() {
     local from=$SECONDS code bad log=$work/sim
-    run "$log" bash tools/sim.sh --table --reduced --seeds 1 --rows H1,P1,P7,D1
+    run "$log" bash tools/sim.sh --table --reduced --seeds 1 --rows H1,H14,P1,P7,D1
     code=$?
     bad=$(sum "$log" '^[0-9]+ figures, ([0-9]+) fail.*')
     row simulator $(($(sum "$log" '^([0-9]+) figures, .*') - bad)) "$bad" 0 $code $((SECONDS - from))

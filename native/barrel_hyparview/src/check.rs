@@ -17,6 +17,7 @@ impl<P: Peer> HyParView<P> {
         self.check_requests()?;
         self.passive.check()?;
         self.lost.check()?;
+        self.seekers.check()?;
         self.forced.check()?;
         self.urgent.check()?;
         self.relayed.check()?;

@@ -55,6 +55,9 @@ pub struct Config {
     /// Entries of the reserve that nobody can bias by repeating names (the sampler of
     /// Brahms, 2009). 16: half a book. A guess.
     pub sampler: Option<usize>,
+    /// Remembers so many of those whom we refused a place, and names them to whom we refuse
+    /// next: both have room for each other. 8: a shuffle's worth. A guess.
+    pub seekers: Option<usize>,
     /// Bounds how many links others can make us drop.
     pub eviction_cap: Option<EvictionCap>,
     /// Keeps a contact that everybody joins through out of everybody's address book.
@@ -86,6 +89,7 @@ impl Config {
             switch: None,
             introducer_share: None,
             sampler: None,
+            seekers: None,
             eviction_cap: None,
             anti_hub: None,
             rate_limit: None,
@@ -103,6 +107,7 @@ impl Default for Config {
             switch: Some(Switch::default()),
             introducer_share: Some(25),
             sampler: Some(16),
+            seekers: Some(8),
             eviction_cap: Some(EvictionCap::default()),
             anti_hub: Some(AntiHub::default()),
             rate_limit: Some(RateLimit::default()),

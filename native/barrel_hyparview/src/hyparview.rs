@@ -14,12 +14,13 @@ use crate::config::{ACTIVE_SIZE, Config, MAX_VIEW};
 use crate::fingerprint::Fingerprint;
 use crate::links::Ended;
 use crate::lost::Lost;
-use crate::message::{Component, Message, Parting};
+use crate::message::{Component, MAX_PEERS, Message, Parting};
 use crate::meter::{Meter, Meters};
 use crate::output::{DownReason, Event, Link, LinkDown, Output};
 use crate::passive::Passive;
 use crate::request::{Purpose, Requests};
 use crate::sampler::Sampler;
+use crate::seekers::Seekers;
 use crate::shuffle::Shuffled;
 use crate::stats::Stats;
 use crate::switch::Role;
@@ -49,6 +50,8 @@ pub struct HyParView<P> {
     /// This pass has found no more candidates.
     pub(crate) exhausted: bool,
     pub(crate) under_filled_since: Option<Duration>,
+    /// Whom we refused a place.
+    pub(crate) seekers: Seekers<P>,
     pub(crate) ended: Ended<P>,
 
     /// The first verb sets it.
@@ -102,6 +105,7 @@ impl<P: Peer> HyParView<P> {
             .map_or((0, 0), |book| (book.size, book.seeds));
         let passive = Passive::new(config.passive_size.min(MAX_VIEW), config.introducer_share);
         let sampler = Sampler::new(&mut rng, config.sampler.unwrap_or(0).min(MAX_VIEW));
+        let seekers = config.seekers.unwrap_or(0);
         Self {
             me,
             config,
@@ -117,6 +121,7 @@ impl<P: Peer> HyParView<P> {
             refused: BTreeSet::new(),
             exhausted: false,
             under_filled_since: None,
+            seekers: Seekers::new(seekers.min(MAX_PEERS)),
             ended: Ended::new(),
             shuffle_at: None,
             shuffled: None,
@@ -193,6 +198,7 @@ impl<P: Peer> HyParView<P> {
         self.passive.clear();
         self.sampler.clear();
         self.refused.clear();
+        self.seekers.clear();
         self.shuffled = None;
         self.under_filled_since = None;
         self.fingerprint.restart();
@@ -446,6 +452,7 @@ impl<P: Peer> HyParView<P> {
         self.passive.remove(peer);
         self.sampler.forget(&mut self.rng, peer);
         self.lost.remove(peer);
+        self.seekers.remove(peer);
         if asked {
             self.release(peer);
         }

@@ -59,6 +59,9 @@
 //! - *introducer share*, *sampler*: an address book is not filled by one peer; a reserve is
 //!   drawn by min-wise hashing, as in Brahms (Bortnikov and others, 2009).
 //! - *eviction cap*, *rate limit*: bounds on what others can force.
+//! - *seekers*: who refuses a place names others whom it refused. When thousands join at once, a
+//!   tenth of them misses a neighbour and the rest is full; by chance they would find each
+//!   other in many periods, and so they do in one.
 //! - *anti-hub*: a contact through which everybody joins sends them on.
 //! - A small cluster is fully meshed.
 
@@ -82,6 +85,7 @@ mod receive;
 mod repair;
 mod request;
 mod sampler;
+mod seekers;
 mod shuffle;
 mod stats;
 mod switch;

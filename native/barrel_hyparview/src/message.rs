@@ -33,7 +33,8 @@ pub enum Message<P> {
     NeighborReply {
         /// The sender has taken the receiver into its active view.
         accepted: bool,
-        /// Others to try, when a contact declines a newcomer; empty otherwise.
+        /// Others to try: any, when a contact declines a newcomer; those who were refused a
+        /// place of late, when a place is refused.
         peers: Vec<P>,
         /// The component the sender believes to be in.
         component: Option<Component<P>>,

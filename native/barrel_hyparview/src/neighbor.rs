@@ -32,13 +32,22 @@ impl<P: Peer> HyParView<P> {
             let peers = if at_any_price {
                 self.sample_for(from)
             } else {
-                Vec::new()
+                self.other_seekers(now, from)
             };
             return self.refuse(from, peers);
         }
         self.hear(component);
         self.take_in(now, from, link);
         self.accept(from);
+    }
+
+    /// Those who have a free place like this one, as far as we were asked for one.
+    fn other_seekers(&mut self, now: Duration, seeker: P) -> Vec<P> {
+        self.seekers.expire(now, self.config.shuffle_period);
+        let known = |peer: &P| *peer != seeker && !self.active.contains(*peer);
+        let others = self.seekers.peers().filter(known).collect();
+        self.seekers.insert(now, seeker);
+        others
     }
 
     /// The peer has taken us in.
@@ -125,6 +134,7 @@ impl<P: Peer> HyParView<P> {
         self.passive.remove(peer);
         self.lost.remove(peer);
         self.refused.remove(&peer);
+        self.seekers.remove(peer);
         self.active.push(peer, link);
         self.outputs.push_back(Output::Up { peer, link });
     }

@@ -67,6 +67,14 @@ fn high() -> Message<u8> {
     }
 }
 
+/// What a node says that asks for a place.
+fn own_low(desk: &Desk) -> Message<u8> {
+    Message::Neighbor {
+        priority: Priority::Low,
+        component: desk.node.component(),
+    }
+}
+
 fn reply(accepted: bool) -> Message<u8> {
     Message::NeighborReply {
         accepted,
@@ -144,6 +152,59 @@ fn a_full_node_refuses_low_and_takes_high() {
     assert_eq!(sent(&outputs, 8), [reply(false)]);
     let outputs = desk.hear(9, high());
     assert_eq!(sent(&outputs, 9), [reply(true)]);
+}
+
+#[test]
+fn who_is_refused_hears_of_others_who_were() {
+    let named = |config: Config, count: u8| {
+        let mut desk = Desk::new(config);
+        desk.fill(1..=5);
+        let mut heard = Vec::new();
+        for seeker in 10..10 + count {
+            let [Message::NeighborReply { peers, .. }] =
+                &sent(&desk.hear(seeker, low()), seeker)[..]
+            else {
+                panic!("one answer");
+            };
+            heard.push(peers.clone());
+        }
+        (desk, heard)
+    };
+    let config = Config {
+        seekers: Some(2),
+        ..Config::paper()
+    };
+    let (mut desk, heard) = named(config, 4);
+    assert_eq!(heard, [vec![], vec![10], vec![10, 11], vec![11, 12]]);
+    // one of them became a neighbour, and all is long ago later
+    desk.hear(13, high());
+    let refused = |peers: &[u8]| Message::NeighborReply {
+        accepted: false,
+        peers: peers.to_vec(),
+        component: None,
+    };
+    assert_eq!(sent(&desk.hear(20, low()), 20), [refused(&[12])]);
+    desk.now += Duration::from_secs(11);
+    assert_eq!(sent(&desk.hear(21, low()), 21), [refused(&[])]);
+    let (_, heard) = named(Config::paper(), 3);
+    assert!(heard.iter().all(Vec::is_empty), "not in the paper");
+}
+
+#[test]
+fn two_who_lack_a_neighbour_meet_through_one_who_has_all() {
+    let mut full = Desk::new(Config::default());
+    full.fill(1..=5);
+    full.hear(8, low());
+    let answer = sent(&full.hear(9, low()), 9).remove(0);
+    let mut seeker = Desk::new(Config::default());
+    seeker.fill(1..=4);
+    // a node it has heard of is asked
+    let outputs = seeker.hear(100, disconnect(Parting::Unwanted));
+    seeker.node.handle_timeout(seeker.now);
+    let outputs = [outputs, seeker.outputs()].concat();
+    assert_eq!(sent(&outputs, 100), [own_low(&seeker)]);
+    let outputs = seeker.hear(100, answer);
+    assert_eq!(sent(&outputs, 8), [own_low(&seeker)]);
 }
 
 #[test]
