@@ -12,6 +12,11 @@ pub struct Config {
     /// Silence after which the driver calls a link dead. 10 s is a guess; it must
     /// be what the driver uses.
     pub link_timeout: Duration,
+    /// How long a peer whose link has failed has for taking a new one, before it is
+    /// suspected. 300 ms: a dial takes one and a half round trips, and a round trip through
+    /// most networks takes less than 200 ms. It is spent from the second that detection
+    /// may take beyond its timeouts. Zero asks nobody and suspects at once.
+    pub redial_wait: Duration,
     /// The time between two probes of this node. 10 s, so that a node costs the
     /// others one dial in this time, whatever their number.
     pub probe_period: Duration,
@@ -65,6 +70,7 @@ impl Default for Config {
         Self {
             max_members: 16_384,
             link_timeout: seconds(10),
+            redial_wait: Duration::from_millis(300),
             probe_period: seconds(10),
             answer_wait: seconds(5),
             suspect_base: seconds(3),

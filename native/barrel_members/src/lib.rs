@@ -42,8 +42,9 @@
 //! refutation by the suspect alone, probes in a shuffled round, and helpers. What differs
 //! is the first sensor, for there are links here which fail when a peer is silent.
 //!
-//! 1. A node that loses a *link* by failure announces `suspect(i, b)`, at most once for
-//!    each incarnation and beat. Whoever holds a working link to the suspect passes that
+//! 1. A node that loses a *link* by failure dials once more. Without a new link after
+//!    [`Config::redial_wait`] it announces `suspect(i, b)`, at most once for each
+//!    incarnation and beat. Whoever holds a working link to the suspect passes that
 //!    on over the link, and never answers for it.
 //! 2. The suspect says `alive(i, b + 1)`. No store changes.
 //! 3. If it does not within [`Members::suspect_timeout`], whoever raised the suspicion

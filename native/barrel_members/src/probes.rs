@@ -31,6 +31,8 @@ const DIAL: Duration = Duration::from_secs(60);
 enum Stage<P> {
     /// The driver dials.
     Dialling,
+    /// The driver dials again, because a link has failed.
+    Redialling,
     /// Two others were asked; those that have not said no.
     Asking(Vec<P>),
 }
@@ -121,6 +123,36 @@ impl<P: Copy + Ord + Debug> Probes<P> {
         true
     }
 
+    /// The driver is about to dial this member again, whose link has failed. False if
+    /// there is no room.
+    pub(crate) fn redial(&mut self, now: Duration, member: P, until: Duration) -> bool {
+        if self.table.len() >= PROBES && !self.table.contains_key(&member) {
+            return false;
+        }
+        let stage = Stage::Redialling;
+        let since = now;
+        self.table.insert(
+            member,
+            Probe {
+                stage,
+                since,
+                until,
+            },
+        );
+        self.judge_by(until);
+        true
+    }
+
+    /// A dial of this member has failed. Whether it was such a second one; it is over.
+    pub(crate) fn redialled(&mut self, member: P) -> bool {
+        let probe = self.table.get(&member);
+        let redialled = probe.is_some_and(|probe| matches!(probe.stage, Stage::Redialling));
+        if redialled {
+            self.table.remove(&member);
+        }
+        redialled
+    }
+
     /// A dial of this member has failed. When it began, if others are to be asked
     /// now.
     pub(crate) fn failed(&self, now: Duration, member: P) -> Option<Duration> {
@@ -204,7 +236,7 @@ impl<P: Copy + Ord + Debug> Probes<P> {
         let mut lost = Vec::new();
         self.table.retain(|&member, probe| {
             let over = probe.until <= now;
-            if over && matches!(probe.stage, Stage::Asking(_)) {
+            if over && !matches!(probe.stage, Stage::Dialling) {
                 lost.push(member);
             }
             !over

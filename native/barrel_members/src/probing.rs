@@ -52,18 +52,41 @@ impl<P: Copy + Ord + Debug + Hash> Members<P> {
     pub fn handle_link_lost(&mut self, now: Duration, peer: P, failed: bool) {
         self.begin(now);
         if self.linked.remove(&peer) && failed {
-            self.suspect(now, peer);
+            self.redial(now, peer);
         }
         self.checked();
     }
 
+    /// A link can fail while both ends live. So the peer is dialled once more, before the
+    /// whole cluster hears of it: where links fail often, each of them would else cause
+    /// four broadcasts, the broadcasts pass over links that fail, and there is no end of it.
+    fn redial(&mut self, now: Duration, peer: P) {
+        let until = now + self.config.redial_wait;
+        if until > now && self.is_doubtless(peer) && self.probes.redial(now, peer, until) {
+            self.push(Output::Probe(peer));
+        } else {
+            self.suspect(now, peer);
+        }
+    }
+
+    /// Whether a suspicion of it would be the first.
+    fn is_doubtless(&self, member: P) -> bool {
+        let state = self.state(member);
+        let alive = state.is_some_and(|claim| claim.status == Status::Alive);
+        alive && member != self.me && !self.own.left
+    }
+
     /// A dial to this peer came to nothing, whoever wanted it. Two others are asked
-    /// before this becomes a suspicion.
+    /// before this becomes a suspicion, unless a link to it has just failed.
     pub fn handle_dial_failed(&mut self, now: Duration, peer: P) {
         self.begin(now);
         if !self.linked.contains(&peer) {
             self.answer(peer, false);
-            self.ask_others(now, peer);
+            if self.probes.redialled(peer) {
+                self.suspect(now, peer);
+            } else {
+                self.ask_others(now, peer);
+            }
         }
         self.checked();
     }
@@ -143,9 +166,7 @@ impl<P: Copy + Ord + Debug + Hash> Members<P> {
     }
 
     fn ask_others(&mut self, now: Duration, member: P) {
-        let state = self.state(member);
-        let alive = state.is_some_and(|claim| claim.status == Status::Alive);
-        if !alive || member == self.me || self.own.left {
+        if !self.is_doubtless(member) {
             self.probes.remove(member);
             return;
         }

@@ -35,7 +35,11 @@ fn overlay(seed: u64) -> BTreeSet<(Id, Id)> {
 }
 
 fn network(seed: u64) -> Net {
-    let mut net = Net::new(NODES, overlay(seed), Config::default(), seed);
+    network_of(seed, Config::default())
+}
+
+fn network_of(seed: u64, config: Config) -> Net {
+    let mut net = Net::new(NODES, overlay(seed), config, seed);
     net.records = false;
     // Let every node be somewhere in its round.
     net.run(Duration::from_secs(20));
@@ -127,7 +131,14 @@ fn a_death_with_all_neighbours_is_known_three_probe_periods_later_at_most() {
 #[test]
 fn five_percent_loss_and_failing_links_leave_nobody_unreachable() {
     for seed in SEEDS {
-        let mut net = network(seed);
+        // who asks nobody before suspects most
+        let mut net = network_of(
+            seed,
+            Config {
+                redial_wait: Duration::ZERO,
+                ..Config::default()
+            },
+        );
         net.loss = 50;
         for _ in 0..30 {
             net.break_one_of_all_links();
@@ -139,6 +150,20 @@ fn five_percent_loss_and_failing_links_leave_nobody_unreachable() {
             .map(|peer| peer.members.stats().suspicions)
             .sum();
         assert!(raised > 0, "nothing was suspected, so nothing is shown");
+        only_these_are_down(&net, &[]);
+    }
+}
+
+#[test]
+fn links_that_fail_and_can_be_made_again_are_no_news() {
+    for seed in SEEDS {
+        let mut net = network(seed);
+        for _ in 0..10 {
+            net.break_one_of_all_links();
+            net.run(Duration::from_secs(2));
+        }
+        let stats = net.peers.iter().map(|peer| peer.members.stats());
+        assert_eq!(stats.map(|stats| stats.suspicions).sum::<u64>(), 0);
         only_these_are_down(&net, &[]);
     }
 }

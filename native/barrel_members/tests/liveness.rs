@@ -37,6 +37,34 @@ fn a_failed_link_is_a_suspicion_and_a_closed_one_is_not() {
 }
 
 #[test]
+fn whose_link_fails_is_dialled_once_more_before_the_cluster_hears_of_it() {
+    let mut one = One::among(3);
+    let wait = one.node.config().redial_wait;
+    for peer in [1, 2] {
+        one.up(peer);
+        one.node.handle_link_lost(one.now, peer, true);
+        assert_eq!(one.outputs(), [Output::Probe(peer)]);
+    }
+    one.up(1);
+    assert_eq!(one.wait(wait - millis(1)), []);
+    let said = one.wait(millis(1));
+    assert_eq!(said, [Output::Broadcast(claim(2, 0, Status::Suspect))]);
+    assert_eq!(one.status(1), Some(Status::Alive));
+}
+
+#[test]
+fn a_dial_that_fails_after_a_failed_link_needs_no_second_opinion() {
+    let mut one = One::among(4);
+    one.up(1);
+    one.up(2);
+    one.node.handle_link_lost(one.now, 1, true);
+    assert_eq!(one.outputs(), [Output::Probe(1)]);
+    one.node.handle_dial_failed(one.now, 1);
+    let suspect = claim(1, 0, Status::Suspect);
+    assert_eq!(one.outputs(), [Output::Broadcast(suspect)]);
+}
+
+#[test]
 fn a_suspicion_is_raised_once_for_each_beat() {
     let mut one = One::among(3);
     for beat in 0..3 {

@@ -98,8 +98,11 @@ impl One {
         self.node.handle_link_up(self.now, peer);
     }
 
+    /// The link to a peer fails, and nobody answers the dial after that.
     pub(crate) fn lose(&mut self, peer: u32) {
         self.node.handle_link_lost(self.now, peer, true);
+        self.outputs();
+        self.node.handle_dial_failed(self.now, peer);
     }
 
     pub(crate) fn hear(&mut self, from: u32, claim: Claim<u32>) -> Heard {
