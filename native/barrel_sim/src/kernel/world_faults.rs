@@ -161,13 +161,25 @@ impl<M: Machine> World<M> {
         }
     }
 
-    /// Moves the nodes to other places: links that are there take the new latencies, what is on its way does not.
+    /// Moves the nodes to other places: links that are there take the new latencies and their ends measure the new
+    /// round trip; what is on its way is not changed.
     pub fn set_latency(&mut self, latency: super::latency::Latency) {
         self.config.latency = latency;
         for which in self.conns.refs() {
-            if let Some(conn) = self.conns.find_mut(which) {
-                let (a, b) = (conn.ends[0].who.node, conn.ends[1].who.node);
-                conn.latency = self.config.latency.between(a, b);
+            let Some(conn) = self.conns.find_mut(which) else {
+                continue;
+            };
+            let ends = conn.ends.each_ref().map(|end| (end.who, end.phase));
+            conn.latency = self.config.latency.between(ends[0].0.node, ends[1].0.node);
+            let round_trip = Duration::from_nanos(2 * conn.latency);
+            for (at, (who, phase)) in ends.into_iter().enumerate() {
+                if phase == Phase::Up && self.lives(who) {
+                    let machine = self.nodes[who.node as usize].machine.as_mut();
+                    let peer = ends[1 - at].0.node;
+                    machine
+                        .into_iter()
+                        .for_each(|machine| machine.handle_rtt(peer, round_trip));
+                }
             }
         }
     }
