@@ -130,13 +130,20 @@ impl Node {
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Now) {
+        let is_due = |at: Option<Duration>| at.is_some_and(|at| at <= now.mono);
         self.commit(now);
-        self.overlay.handle_timeout(now.mono);
-        self.pump(now);
-        self.tree
-            .handle_timeout(now.mono, &self.stores.library(&self.members));
-        self.pump(now);
-        self.members.handle_timeout(now.mono);
+        if is_due(self.overlay.poll_timeout()) {
+            self.overlay.handle_timeout(now.mono);
+            self.pump(now);
+        }
+        if is_due(self.tree.poll_timeout()) {
+            self.tree
+                .handle_timeout(now.mono, &self.stores.library(&self.members));
+            self.pump(now);
+        }
+        if is_due(self.members.poll_timeout()) {
+            self.members.handle_timeout(now.mono);
+        }
         self.settle_leads();
         self.open_late_maps(now);
         self.stores.handle_timeout(now, &mut self.clock);

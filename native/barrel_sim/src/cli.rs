@@ -146,7 +146,12 @@ impl Request {
             (first..first + seeds).for_each(|seed| job(nodes, seed, kind));
             // the bare ones speak for the whole ones only if those do the same
             if self.table && kind == Kind::Bare && self.kind.is_none() {
-                job(FEW_WHOLE, first, Kind::Whole);
+                let whole = if self.reduced {
+                    FEW_WHOLE
+                } else {
+                    scenario.besides
+                };
+                job(whole, first, Kind::Whole);
             }
         }
         jobs

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use crate::report::Findings;
-use crate::scenarios::{Plan, Scenario};
+use crate::scenarios::{Plan, Scenario, Shared};
 
 /// One run.
 #[derive(Clone, Copy, Debug)]
@@ -24,13 +24,14 @@ pub fn run(
     done: impl Fn(&Job, &Findings) + Sync,
 ) -> Vec<(Job, Findings)> {
     let next = AtomicUsize::new(0);
+    let shared = Shared::default();
     // guards what the threads found so far; nothing is computed under it
     let found = Mutex::new(Vec::with_capacity(jobs.len()));
     thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
                 while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let findings = job.scenario.run(job.plan);
+                    let findings = job.scenario.run(job.plan, &shared);
                     done(job, &findings);
                     if let Ok(mut found) = found.lock() {
                         found.push((*job, findings));

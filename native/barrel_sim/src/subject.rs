@@ -72,7 +72,7 @@ impl std::ops::Sub for TreeCounts {
 }
 
 /// A machine that a scenario can ask for more than the kernel does.
-pub trait Subject: Machine + Send {
+pub trait Subject: Machine + Send + Sync {
     /// A node that knows nobody.
     fn born(node: NodeNo, profile: Profile, seed: u64, now: Now) -> Self;
     /// Joins through that node.

@@ -39,13 +39,6 @@ pub(super) fn joined<S: Subject>(nodes: u32, seed: u64, profile: Profile) -> Wor
     world
 }
 
-/// The same after fifty cycles.
-pub(super) fn settled<S: Subject>(nodes: u32, seed: u64, profile: Profile) -> World<S> {
-    let mut world = joined(nodes, seed, profile);
-    run(&mut world, CYCLE * SETTLE);
-    world
-}
-
 /// One more node, which runs and knows nobody.
 pub(super) fn add<S: Subject>(world: &mut World<S>, seed: u64, profile: Profile) -> NodeNo {
     let node = world.add();

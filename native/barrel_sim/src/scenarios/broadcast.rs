@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Plan;
-use super::base;
 use super::limits::Limits;
+use super::worlds::Worlds;
 use crate::kernel::{Dice, Latency, NodeNo, World, mix};
 use crate::measure::{Delivery, broadcast};
 use crate::report::{Chart, Findings, Limit, Series};
@@ -27,9 +27,9 @@ enum Senders {
     Many,
 }
 
-pub(super) fn run<S: Subject>(plan: Plan) -> Findings {
+pub(super) fn run<S: Subject>(plan: Plan, worlds: &Worlds<S>) -> Findings {
     let mut findings = Findings::default();
-    let settled = base::settled::<S>(plan.nodes, plan.seed, Profile::Paper);
+    let settled = worlds.settled(plan, Profile::Paper);
     for (latency, name) in [
         (None, "10 ms"),
         (Some(Latency::wide(plan.seed)), "10-100 ms"),
@@ -185,9 +185,9 @@ fn curve(all: &[Delivery], name: &str, plan: Plan) -> Chart {
 }
 
 /// Every node says one thing within a second.
-pub(super) fn burst<S: Subject>(plan: Plan) -> Findings {
+pub(super) fn burst<S: Subject>(plan: Plan, worlds: &Worlds<S>) -> Findings {
     let mut findings = Findings::default();
-    let mut world = base::settled::<S>(plan.nodes, plan.seed, Profile::Paper);
+    let mut world = worlds.settled(plan, Profile::Paper);
     for number in 0..WARM_UP {
         broadcast(&mut world, 0, number, WATCH);
     }

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::base::{self, CYCLE};
+use super::worlds::Worlds;
 use super::{PROFILES, Plan};
 use crate::kernel::{Dice, NodeNo, World, mix};
 use crate::measure::{Graph, broadcast};
@@ -23,10 +24,10 @@ const WATCH: Duration = Duration::from_secs(2);
 /// Messages before the failure, so that there is a tree.
 const WARM_UP: u64 = 3;
 
-pub(super) fn run<S: Subject>(plan: Plan) -> Findings {
+pub(super) fn run<S: Subject>(plan: Plan, worlds: &Worlds<S>) -> Findings {
     let mut findings = Findings::default();
     for profile in PROFILES {
-        let mut world = base::settled::<S>(plan.nodes, plan.seed, profile);
+        let mut world = worlds.settled(plan, profile);
         for number in 0..WARM_UP {
             broadcast(&mut world, 0, number, WATCH);
         }

@@ -20,11 +20,14 @@ mod partition;
 mod registry;
 mod services;
 mod storm;
+mod worlds;
 
 use crate::adapter::SimNode;
 use crate::overlay::Overlay;
 use crate::report::Findings;
 use crate::subject::Profile;
+
+pub use worlds::Worlds;
 
 /// What one run is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,18 +71,27 @@ pub struct Scenario {
     pub nodes: u32,
     /// Nodes in the reduced one.
     pub reduced: u32,
-    whole: fn(Plan) -> Findings,
+    /// Whole nodes that the full table asks besides, for one seed; 0 where whole ones are asked anyway.
+    pub besides: u32,
+    whole: fn(Plan, &Worlds<SimNode>) -> Findings,
     /// `None`: only whole nodes can answer.
-    bare: Option<fn(Plan) -> Findings>,
+    bare: Option<fn(Plan, &Worlds<Overlay>) -> Findings>,
+}
+
+/// What runs share.
+#[derive(Debug, Default)]
+pub struct Shared {
+    whole: Worlds<SimNode>,
+    bare: Worlds<Overlay>,
 }
 
 impl Scenario {
     /// Asks.
     #[must_use]
-    pub fn run(&self, plan: Plan) -> Findings {
+    pub fn run(&self, plan: Plan, shared: &Shared) -> Findings {
         match (plan.kind, self.bare) {
-            (Kind::Bare, Some(bare)) => bare(plan),
-            _ => (self.whole)(plan),
+            (Kind::Bare, Some(bare)) => bare(plan, &shared.bare),
+            _ => (self.whole)(plan, &shared.whole),
         }
     }
 
@@ -111,6 +123,7 @@ pub const ALL: &[Scenario] = &[
         rows: &["H13"],
         nodes: 10_000,
         reduced: 500,
+        besides: 300,
         whole: churn::run::<SimNode>,
         bare: Some(churn::run::<Overlay>),
     },
@@ -119,6 +132,7 @@ pub const ALL: &[Scenario] = &[
         rows: &["H7", "H8", "H9", "H10", "H11", "P5"],
         nodes: 10_000,
         reduced: 1000,
+        besides: 1000,
         whole: failures::run::<SimNode>,
         bare: Some(failures::run::<Overlay>),
     },
@@ -127,6 +141,7 @@ pub const ALL: &[Scenario] = &[
         rows: &["H1", "H2", "H3", "H4", "H5", "H6"],
         nodes: 10_000,
         reduced: 1000,
+        besides: 10_000,
         whole: overlay::run::<SimNode>,
         bare: Some(overlay::run::<Overlay>),
     },
@@ -135,6 +150,7 @@ pub const ALL: &[Scenario] = &[
         rows: &["P1", "P2", "P3", "P4"],
         nodes: 10_000,
         reduced: 1000,
+        besides: 10_000,
         whole: broadcast::run::<SimNode>,
         bare: Some(broadcast::run::<Overlay>),
     },
@@ -143,7 +159,8 @@ pub const ALL: &[Scenario] = &[
         rows: &["C3"],
         nodes: 1000,
         reduced: 100,
-        whole: services::run,
+        besides: 0,
+        whole: |plan, _| services::run(plan),
         bare: None,
     },
     Scenario {
@@ -151,7 +168,8 @@ pub const ALL: &[Scenario] = &[
         rows: &["M2"],
         nodes: 10_000,
         reduced: 300,
-        whole: detection::run,
+        besides: 0,
+        whole: |plan, _| detection::run(plan),
         bare: None,
     },
     Scenario {
@@ -159,7 +177,8 @@ pub const ALL: &[Scenario] = &[
         rows: &["M2"],
         nodes: 1000,
         reduced: 100,
-        whole: detection::returns,
+        besides: 0,
+        whole: |plan, _| detection::returns(plan),
         bare: None,
     },
     Scenario {
@@ -167,7 +186,8 @@ pub const ALL: &[Scenario] = &[
         rows: &["M1"],
         nodes: 10_000,
         reduced: 1000,
-        whole: memory::run,
+        besides: 0,
+        whole: |plan, _| memory::run(plan),
         bare: None,
     },
     Scenario {
@@ -175,7 +195,8 @@ pub const ALL: &[Scenario] = &[
         rows: &["C2"],
         nodes: 100,
         reduced: 100,
-        whole: costs::run,
+        besides: 0,
+        whole: |plan, _| costs::run(plan),
         bare: None,
     },
     Scenario {
@@ -183,6 +204,7 @@ pub const ALL: &[Scenario] = &[
         rows: &["H12"],
         nodes: 1000,
         reduced: 400,
+        besides: 300,
         whole: partition::run::<SimNode>,
         bare: Some(partition::run::<Overlay>),
     },
@@ -191,14 +213,16 @@ pub const ALL: &[Scenario] = &[
         rows: &["H14"],
         nodes: 1000,
         reduced: 1000,
-        whole: storm::run::<SimNode>,
-        bare: Some(storm::run::<Overlay>),
+        besides: 1000,
+        whole: |plan, _| storm::run::<SimNode>(plan),
+        bare: Some(|plan, _| storm::run::<Overlay>(plan)),
     },
     Scenario {
         name: "burst",
         rows: &["P7"],
         nodes: 1000,
         reduced: 300,
+        besides: 300,
         whole: broadcast::burst::<SimNode>,
         bare: Some(broadcast::burst::<Overlay>),
     },
@@ -207,15 +231,17 @@ pub const ALL: &[Scenario] = &[
         rows: &["D1"],
         nodes: 1000,
         reduced: 300,
-        whole: determinism::run::<SimNode>,
-        bare: Some(determinism::run::<Overlay>),
+        besides: 300,
+        whole: |plan, _| determinism::run::<SimNode>(plan),
+        bare: Some(|plan, _| determinism::run::<Overlay>(plan)),
     },
     Scenario {
         name: "members",
         rows: &["M2"],
         nodes: 1000,
         reduced: 100,
-        whole: members::run,
+        besides: 0,
+        whole: |plan, _| members::run(plan),
         bare: None,
     },
     Scenario {
@@ -223,7 +249,8 @@ pub const ALL: &[Scenario] = &[
         rows: &["C3", "P6", "P8"],
         nodes: 1000,
         reduced: 60,
-        whole: registry::run,
+        besides: 0,
+        whole: |plan, _| registry::run(plan),
         bare: None,
     },
 ];

@@ -1,8 +1,8 @@
 //! How the overlay is knit (H1 to H6).
 
 use super::Plan;
-use super::base::{self, CYCLE, SETTLE};
 use super::limits::Limits;
+use super::worlds::{Joins, Worlds};
 use crate::kernel::{Dice, World, mix};
 use crate::measure::{Graph, Spread};
 use crate::report::{Chart, Findings, Limit, Series};
@@ -11,41 +11,28 @@ use crate::subject::{Profile, Subject};
 /// Paths are measured from so many nodes at 10,000, and from all where there are no more than that.
 const SOURCES: usize = 1000;
 
-pub(super) fn run<S: Subject>(plan: Plan) -> Findings {
+pub(super) fn run<S: Subject>(plan: Plan, worlds: &Worlds<S>) -> Findings {
     let mut findings = Findings::default();
-    let mut world = base::joined::<S>(plan.nodes, plan.seed, Profile::Paper);
-    after_joins(&world, &mut findings);
-    base::run(&mut world, CYCLE * SETTLE);
-    settled(&world, plan, &mut findings);
-    findings.seal(world.hash().value(), world.steps());
+    worlds.with(plan, Profile::Paper, |rest| {
+        after_joins(rest.joins, &mut findings);
+        settled(&rest.world, plan, &mut findings);
+        findings.seal(rest.world.hash().value(), rest.world.steps());
+    });
     findings
 }
 
-fn after_joins<S: Subject>(world: &World<S>, findings: &mut Findings) {
-    let graph = Graph::of(world);
-    let evictions: u64 = world
-        .running()
-        .iter()
-        .filter_map(|node| world.machine(*node))
-        .map(S::evictions)
-        .sum();
+fn after_joins(joins: Joins, findings: &mut Findings) {
     findings.note(
         "H1",
         "largest component after the joins, %",
-        graph.giant_percent(),
+        joins.giant_percent,
         Limit::AtLeast(100.0),
     );
-    findings.note(
-        "-",
-        "evictions per join",
-        evictions as f64 / graph.len() as f64,
-        Limit::Shown,
-    );
-    let books = Graph::passive_in_degrees(world);
+    findings.note("-", "evictions per join", joins.evictions, Limit::Shown);
     findings.note(
         "-",
         "address books with the contact after the joins",
-        books.most as f64,
+        joins.most_books,
         Limit::Shown,
     );
 }

@@ -1,6 +1,7 @@
 //! The cluster falls into two parts, and they meet again (H12).
 
 use super::base::{self, CYCLE};
+use super::worlds::Worlds;
 use super::{Plan, Profile};
 use crate::kernel::{NodeNo, World};
 use crate::measure::Graph;
@@ -25,10 +26,10 @@ const MIXED: f64 = 90.0;
 /// Links of a node.
 const DEGREE: u32 = 5;
 
-pub(super) fn run<S: Subject>(plan: Plan) -> Findings {
+pub(super) fn run<S: Subject>(plan: Plan, worlds: &Worlds<S>) -> Findings {
     let mut findings = Findings::default();
     for profile in [Profile::Large, Profile::Shipped] {
-        let settled = base::settled::<S>(plan.nodes, plan.seed, profile);
+        let settled = worlds.settled(plan, profile);
         for percent in SMALLER {
             for cycles in APART {
                 part(
