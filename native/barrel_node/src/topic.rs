@@ -10,7 +10,7 @@ use crate::NodeId;
 ///
 /// The first [`Topic::RESERVED`] numbers are this crate's; a replicated map takes one
 /// from its name, so that nodes agree without asking each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Topic(pub u64);
 
 impl Topic {
@@ -64,7 +64,7 @@ impl fmt::Display for Topic {
 /// For a store it names the operations `seq - span + 1 ..= seq` of one origin's
 /// incarnation, so that whether it was seen is a question to the store and costs no
 /// memory; a claim's `seq` holds its beat and status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId {
     /// What it is about.
     pub topic: Topic,

@@ -131,4 +131,6 @@ pub enum Mutant {
     ImmediateGraft,
     /// Strangers are listened to.
     HearStrangers,
+    /// Every message makes links lazy, however many are on their way.
+    AllShape,
 }

@@ -47,6 +47,8 @@
 //! - T1 is learnt ([`Config::t1_max`] says how it begins). Where it is shorter than
 //!   the tree takes, every node asks for what is under way, and the tree falls apart.
 //! - The optimisation of the paper is off ([`Config::optimize_at`]).
+//! - While several messages are on their way, only few of them make links lazy: two that cut one
+//!   way around in two places would cut off what lies between.
 //! - An announcer is never sent the message: it has it.
 //! - A message that anti-entropy brought before the tree does is passed on all the same, and
 //!   its sender stays eager. Else each round of anti-entropy would cut the tree.
@@ -65,6 +67,7 @@ mod neighbor;
 mod passed;
 mod plumtree;
 mod repair;
+mod shape;
 mod stats;
 mod tree;
 

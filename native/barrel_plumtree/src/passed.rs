@@ -57,6 +57,11 @@ impl<I: Clone + Ord> Passed<I> {
         }
     }
 
+    /// How many came after that time.
+    pub(crate) fn since(&self, time: Duration) -> usize {
+        self.order.len() - self.order.partition_point(|(at, _)| *at <= time)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.traces.len()
     }
@@ -86,6 +91,16 @@ mod tests {
         assert!(!passed.contains(&1));
         assert!(passed.contains(&2) && passed.contains(&3));
         assert_eq!(passed.len(), 2);
+    }
+
+    #[test]
+    fn those_of_late_are_counted() {
+        let mut passed = Passed::new(9);
+        for id in 1..=4 {
+            passed.insert(Duration::from_secs(id), id, TRACE);
+        }
+        let since = |s| passed.since(Duration::from_secs(s));
+        assert_eq!([since(0), since(1), since(3), since(4)], [4, 3, 1, 0]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Debug;
+use std::hash::Hash;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -49,7 +50,7 @@ pub(crate) struct Delivered<P, I> {
     pub(crate) body: Bytes,
 }
 
-impl<P: Copy + Ord + Debug, I: Clone + Ord + Debug> Plumtree<P, I> {
+impl<P: Copy + Ord + Debug, I: Clone + Ord + Debug + Hash> Plumtree<P, I> {
     /// A node without neighbours. All its dice come from the seed.
     pub fn new(config: Config, seed: u64) -> Self {
         Self {

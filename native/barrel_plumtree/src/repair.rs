@@ -3,6 +3,7 @@
 //! The repair: announcements, and asking for what they promise.
 
 use std::fmt::Debug;
+use std::hash::Hash;
 use std::mem;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::missing::Noted;
 use crate::passed::Trace;
 use crate::plumtree::Plumtree;
 
-impl<P: Copy + Ord + Debug, I: Clone + Ord + Debug> Plumtree<P, I> {
+impl<P: Copy + Ord + Debug, I: Clone + Ord + Debug + Hash> Plumtree<P, I> {
     /// Sends full batches, and sees to it that the others go out in time.
     pub(crate) fn schedule_announcements(&mut self, now: Duration) {
         let mut full = Vec::new();

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
+use std::hash::Hash;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,8 +14,9 @@ use crate::message::{Event, Message, Seen};
 use crate::missing::Hole;
 use crate::passed::Trace;
 use crate::plumtree::{Delivered, Plumtree};
+use crate::shape::shapes;
 
-impl<P: Copy + Ord + Debug, I: Clone + Ord + Debug> Plumtree<P, I> {
+impl<P: Copy + Ord + Debug, I: Clone + Ord + Debug + Hash> Plumtree<P, I> {
     pub(crate) fn on_gossip(
         &mut self,
         now: Duration,
@@ -51,8 +53,10 @@ impl<P: Copy + Ord + Debug, I: Clone + Ord + Debug> Plumtree<P, I> {
         self.set_eager(from, true);
         let (announcers, asked) = hole.map_or((VecDeque::new(), None), |h| (h.announcers, h.asked));
         let holders: Vec<P> = announcers.iter().map(|(p, _)| *p).chain(asked).collect();
+        let better = self.better(round, late, &announcers);
+        let better = better.filter(|_| self.shapes(now, &id));
         self.spread(now, Some(from), &holders, id, hops, &body);
-        if let Some(better) = self.better(round, late, &announcers) {
+        if let Some(better) = better {
             self.replace(from, better);
         }
     }
@@ -86,12 +90,21 @@ impl<P: Copy + Ord + Debug, I: Clone + Ord + Debug> Plumtree<P, I> {
     pub(crate) fn on_duplicate(&mut self, now: Duration, from: P, id: &I) {
         self.stats.duplicates += 1;
         self.learn_from_duplicate(now, id);
+        if !self.shapes(now, id) {
+            return;
+        }
         if !self.config.breaks(Mutant::KeepDuplicateSender) {
             self.set_eager(from, false);
         }
         if !self.config.breaks(Mutant::NoPrune) {
             self.send(from, Message::Prune);
         }
+    }
+
+    /// Whether this message may take links out of the tree. T1 is about as long as one is on its way.
+    fn shapes(&self, now: Duration, id: &I) -> bool {
+        let lately = self.passed.since(now.saturating_sub(self.t1()));
+        self.config.breaks(Mutant::AllShape) || shapes(id, lately.saturating_sub(1))
     }
 
     pub(crate) fn on_prune(&mut self, from: P) {

@@ -12,7 +12,8 @@ fn network(latency: Latency, seed: u64) -> Network {
     Network::random(1000, latency, &Config::default(), seed)
 }
 
-/// Messages one after the other, from one sender or many.
+/// Messages one after the other, from one sender or many. Each has arrived when the next
+/// is sent, also as far as the nodes can tell.
 fn send(network: &mut Network, count: usize, origin: Option<usize>) -> Summary {
     let first = network.reports.len();
     for _ in 0..count {
@@ -20,6 +21,7 @@ fn send(network: &mut Network, count: usize, origin: Option<usize>) -> Summary {
             Some(peer) => peer,
             None => network.anybody(),
         };
+        network.run_for(Config::default().t1_max);
         network.broadcast(peer);
         network.run();
     }

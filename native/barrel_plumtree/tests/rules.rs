@@ -216,6 +216,21 @@ fn no_sender_pulls_the_tree_apart(config: &Config) {
     assert!(summary.rmr <= 0.01, "{summary}");
 }
 
+/// Twenty messages a second from anywhere, while one takes half a second. All links are new.
+fn under_load_a_flood_becomes_a_tree(config: &Config) {
+    let mut network = Network::random(100, Latency::Wan, config, 5);
+    for _ in 0..1200 {
+        let peer = network.anybody();
+        network.broadcast(peer);
+        network.run_for(ms(50));
+    }
+    network.run();
+    let settled = Summary::of(&network.reports[1000..]);
+    assert!(settled.reliability >= 1.0, "{settled}");
+    assert!(settled.rmr <= 0.01, "{settled}");
+    assert!(settled.worst_ms <= 800.0, "{settled}");
+}
+
 macro_rules! rules {
     ($($rule:ident, $mutant:ident;)*) => {
         mod kept {
@@ -243,6 +258,7 @@ rules! {
     what_is_announced_is_waited_for, ImmediateGraft;
     a_stranger_changes_nothing, HearStrangers;
     no_sender_pulls_the_tree_apart, ImmediateGraft;
+    under_load_a_flood_becomes_a_tree, AllShape;
 }
 
 #[test]

@@ -98,6 +98,8 @@ proptest! {
         network.run();
         let mut copies = 0;
         for _ in 0..6 {
+            // one that is alone shapes the tree
+            network.run_for(Config::default().t1_max);
             let id = network.broadcast(0);
             network.run();
             let report = &network.reports[id];
