@@ -95,6 +95,8 @@ pub(crate) struct Effect {
     pub(crate) added: SmallVec<[(u64, Entry); 2]>,
     /// Operations are missing, or were: a key may have had two entries.
     pub(crate) gaps: bool,
+    /// The origin knows nothing of later operations that somebody has told us of.
+    pub(crate) refuted: bool,
 }
 
 impl Slot {
@@ -185,6 +187,18 @@ impl Slot {
             audit: self.audit(),
             settled: rare.cloud.is_empty() && rare.ahead <= self.base,
         }
+    }
+
+    /// The origin itself has written no operations but these. Whoever told us that he has
+    /// heard of later ones lied, or has heard a lie: it counts no more, or no copy that
+    /// was told so would ever be compared again. Whether there was such a lie.
+    pub(crate) fn refute(&mut self, written: u64) -> bool {
+        if self.rare().ahead <= written {
+            return false;
+        }
+        self.rare_mut().ahead = written;
+        self.compact();
+        true
     }
 
     /// Applies an operation of the own log: an entry, or the removal of one, or both.

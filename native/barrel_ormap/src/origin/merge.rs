@@ -200,7 +200,11 @@ impl Slot {
         terms: &Terms<'_>,
         effect: &mut Effect,
     ) -> Result<(), Refused> {
-        if !terms.first_hand || self.heard_of() > set.complete {
+        if !terms.first_hand {
+            return Ok(());
+        }
+        effect.refuted = self.refute(set.complete);
+        if self.heard_of() > set.complete {
             return Ok(());
         }
         let same = |slot: &Self, add: &Add| {

@@ -83,9 +83,11 @@ impl Registry {
         };
         let (effect, result) = self.change_slot(origin, merge);
         let applied = self.applied(origin, &effect);
+        let refuted = effect.refuted;
+        let differed = !(effect.added.is_empty() && effect.removed.is_empty());
         self.tell(origin, effect);
         result?;
-        self.note_repair(peer, delta);
+        self.note_repair(peer, delta, refuted, differed);
         Ok(applied)
     }
 
@@ -167,8 +169,9 @@ impl Registry {
         result
     }
 
-    /// A part of a damaged copy is made good.
-    fn note_repair(&mut self, peer: OriginKey, delta: &Delta) {
+    /// A part of a damaged copy is made good. One that seemed only to lag behind was damaged
+    /// if the origin has refuted that, and differed.
+    fn note_repair(&mut self, peer: OriginKey, delta: &Delta, refuted: bool, differed: bool) {
         let Removes::LiveSet(set) = &delta.removes else {
             return;
         };
@@ -181,11 +184,16 @@ impl Registry {
         if doubt.good_to < set.above {
             return;
         }
+        doubt.refuted |= refuted;
+        if doubt.refuted && differed && !doubt.counted {
+            doubt.counted = true;
+            self.counters.mismatches += 1;
+        }
         doubt.good_to = doubt.good_to.max(set.until);
         doubt.asked = false;
         if doubt.good_to >= set.complete {
+            self.counters.repaired += u64::from(doubt.counted);
             self.doubts.remove(&delta.origin);
-            self.counters.repaired += 1;
         }
     }
 }

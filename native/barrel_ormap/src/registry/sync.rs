@@ -20,6 +20,10 @@ pub(super) struct Doubt {
     pub(super) good_to: u64,
     /// The origin was asked for the next.
     pub(super) asked: bool,
+    /// The origin has not written what we were told of, and waited for.
+    pub(super) refuted: bool,
+    /// It is a difference for certain, and counted as one.
+    pub(super) counted: bool,
 }
 
 impl Registry {
@@ -131,6 +135,10 @@ impl Registry {
         else {
             return Some(Want::after(origin, theirs.inc, 0));
         };
+        if peer == origin && slot.inc == theirs.inc && slot.heard_of() > theirs.base {
+            self.change_slot(origin, |slot, _| slot.refute(theirs.base));
+        }
+        let slot = self.slots.slot(origin)?;
         let ours = slot.summary();
         if ours.inc > theirs.inc {
             return None;
@@ -139,24 +147,26 @@ impl Registry {
         if lacks {
             return Some(want_of(slot));
         }
-        let same = ours.settled && theirs.settled && ours.base == theirs.base;
+        let same = ours.cloud == 0 && theirs.settled && ours.base == theirs.base;
         if same && ours.audit != theirs.audit {
             let want = want_of(slot);
-            return self.doubt(peer, want);
+            return self.doubt(peer, want, ours.settled);
         }
         None
     }
 
-    /// The copy here and the one of `peer` differ and should not. If it is the origin, ask
-    /// it at once.
-    fn doubt(&mut self, peer: OriginKey, want: Want) -> Option<Want> {
-        self.counters.mismatches += 1;
+    /// The copy here and the one of `peer` differ and should not; `certain` is that only if
+    /// nobody has told us of later operations, of which we may know what they removed. The
+    /// origin can tell. If it is the peer, ask it at once.
+    fn doubt(&mut self, peer: OriginKey, want: Want, certain: bool) -> Option<Want> {
+        self.counters.mismatches += u64::from(certain);
         if self.doubts.len() >= self.config.limits.max_doubts
             && !self.doubts.contains_key(&want.origin)
         {
             return None;
         }
         let doubt = self.doubts.entry(want.origin).or_default();
+        doubt.counted |= certain;
         doubt.asked = peer == want.origin;
         doubt.asked.then_some(Want {
             repair: Some(doubt.good_to),

@@ -439,6 +439,60 @@ fn a_damaged_copy_is_noticed_and_made_good_by_the_origin_alone() {
 }
 
 #[test]
+fn damage_is_found_although_somebody_lies_about_later_operations() {
+    let (mut owner, mut one, mut two) = (node(1), node(2), node(3));
+    let deltas = [put(&mut owner, "a", "1"), put(&mut owner, "b", "1")];
+    for delta in &deltas {
+        one.apply(key(1), delta).unwrap();
+        two.apply(key(1), delta).unwrap();
+    }
+    let lie = Delta {
+        as_of: crate::delta::MAX_SEQ,
+        ..deltas[0].clone()
+    };
+    let is_settled = |registry: &Registry| registry.summaries(1)[0].settled;
+    damage(&mut one);
+    one.apply(key(9), &lie).unwrap();
+    assert!(!is_settled(&one));
+    // it may be true, so nothing is counted; but the origin is asked
+    assert!(one.wants(key(3), &two.summaries(1)).is_empty());
+    assert_eq!(one.stats().mismatches, 0);
+    let want = one.poll_doubt().unwrap();
+    one.apply(key(1), &owner.answer(&want, 1000)[0]).unwrap();
+    assert_eq!(names(&one, 1), ["a", "b"]);
+    assert_eq!((one.stats().mismatches, one.stats().repaired), (1, 1));
+    assert!(is_settled(&one));
+    // what the origin says of itself in any comparison is enough
+    one.apply(key(9), &lie).unwrap();
+    assert!(one.wants(key(3), &owner.summaries(1)).is_empty() && !is_settled(&one));
+    assert!(one.wants(key(1), &owner.summaries(1)).is_empty() && is_settled(&one));
+    one.check();
+}
+
+#[test]
+fn who_knows_of_later_removals_is_not_taken_for_damaged() {
+    let (mut owner, mut one, mut two, mut three) = (node(1), node(2), node(3), node(4));
+    let deltas = [
+        put(&mut owner, "a", "1"),
+        put(&mut owner, "b", "1"),
+        del(&mut owner, "a"),
+    ];
+    for delta in &deltas {
+        two.apply(key(1), delta).unwrap();
+    }
+    for delta in &deltas[..2] {
+        three.apply(key(1), delta).unwrap();
+    }
+    let part = two.delta(key(1), 1, 0, 2).expect("it is all there");
+    one.apply(key(3), &part).unwrap();
+    assert!(one.wants(key(4), &three.summaries(1)).is_empty());
+    let want = one.poll_doubt().expect("only the origin knows");
+    one.apply(key(1), &owner.answer(&want, 1000)[0]).unwrap();
+    assert_eq!((one.stats().mismatches, one.stats().repaired), (0, 0));
+    assert_eq!(names(&one, 1), ["b"]);
+}
+
+#[test]
 fn the_word_of_the_origin_counts_only_from_the_origin_and_while_it_is_new() {
     let (mut owner, mut one) = (node(1), node(2));
     one.apply(key(1), &put(&mut owner, "a", "1")).unwrap();
@@ -538,7 +592,7 @@ fn what_no_honest_node_sends_changes_nothing() {
             Malformed::Entry,
             Delta {
                 adds: vec![Add {
-                    pair: Pair::new(&[0; 5000], b""),
+                    pair: Pair::new(&[0; crate::delta::MAX_PAIR], b"1"),
                     ..good.adds[0].clone()
                 }],
                 ..good.clone()
