@@ -214,6 +214,10 @@ pub struct LwwMap {
     departed: BTreeMap<OriginKey, Duration>,
     /// Others have closed the log that this replica writes.
     disowned: bool,
+    /// The latest own life that others know otherwise than we do, until it is asked for.
+    clash: Option<u64>,
+    /// What was restored although there may be less.
+    restored: room::Restored,
     /// Whether this node is the one that moves the values of the departed.
     lead: bool,
     digest: Digest,
@@ -255,6 +259,8 @@ impl LwwMap {
             view: view::View::default(),
             departed: BTreeMap::new(),
             disowned: false,
+            clash: None,
+            restored: room::Restored::default(),
             lead: false,
             digest: Digest::default(),
             touched: BTreeSet::new(),

@@ -64,14 +64,24 @@ impl LwwMap {
         deltas
     }
 
-    /// One operation, for who misses it. Nothing if it is not applied here, or if its
-    /// removal was collected.
-    pub fn delta(&self, origin: OriginKey, inc: u64, seq: u64) -> Option<MapDelta> {
+    /// The operations `(from, to]` of one log, for somebody who missed the broadcast of
+    /// them. Nothing if they are not all applied here, if a removal among them was
+    /// collected, or if they do not fit into one chunk.
+    pub fn delta(&self, origin: OriginKey, inc: u64, from: u64, to: u64) -> Option<MapDelta> {
         let name = LogName { origin, inc };
         let log = self.logs.get(&name)?;
-        let known = seq > 0 && log.applied.contains(seq);
-        let told = seq > log.collected || log.live.contains_key(&seq);
-        (known && told).then(|| self.chunk(name, seq - 1, seq, MAX_CHUNK))?
+        if from >= to || !log.applied.contains_all(from, to) {
+            return None;
+        }
+        // Of what has no entry and may have been a removal, nothing can be told. As
+        // entries are counted and not operations, this ends soon.
+        let forgotten = to.min(log.collected);
+        let told = forgotten <= from || {
+            let live = log.live.range(from + 1..forgotten + 1).count();
+            live as u64 == forgotten - from
+        };
+        let delta = told.then(|| self.chunk(name, from, to, MAX_CHUNK))??;
+        (delta.delta.to == to && delta.encoded_len() <= MAX_CHUNK).then_some(delta)
     }
 
     /// Whether the operation is applied here.

@@ -63,6 +63,7 @@ impl LwwMap {
             inc: delta.delta.inc,
         };
         if name == self.me && delta.delta.to > self.seq {
+            self.clash = self.clash.max(Some(name.inc));
             return Err(Refused::Clash);
         }
         self.see(now, clock);

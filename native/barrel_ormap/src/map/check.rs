@@ -23,8 +23,10 @@ impl LwwMap {
             self.seq,
             "own operations"
         );
-        assert!(self.logs.len() <= self.config.max_logs);
-        assert!(self.floors.len() <= self.config.max_logs);
+        let (limit, restored) = (self.config.max_logs, self.restored);
+        // One more for the own log, which always finds room.
+        assert!(self.logs.len() <= limit.max(restored.logs) + 1);
+        assert!(self.floors.len() <= limit.max(restored.floors));
         assert!(self.touched.is_empty(), "the digest lags behind");
     }
 
@@ -83,7 +85,8 @@ impl LwwMap {
     }
 
     fn check_parked(&self) {
-        assert!(self.parked.len() <= self.config.max_parked);
+        let limit = self.config.max_parked.max(self.restored.parked);
+        assert!(self.parked.len() <= limit);
         for (name, log) in &self.logs {
             let parked = self.parked.keys().filter(|(_, log, _)| log == name);
             assert_eq!(parked.count(), log.parked, "{name:?}");

@@ -51,6 +51,14 @@ impl LwwMap {
         self.disowned
     }
 
+    /// The latest life of this node that others take for finished, or of which somebody
+    /// has what this replica has not written: time for [`LwwMap::reincarnate`] with a
+    /// higher one.
+    #[must_use]
+    pub fn poll_clash(&mut self) -> Option<u64> {
+        self.clash.take().filter(|inc| *inc >= self.me.inc)
+    }
+
     /// Goes on as another life, after [`Refused::Clash`](super::Refused::Clash) or after the
     /// node as a whole has taken a new one. What this life has written is written again,
     /// because others may take its operations for something else.
@@ -99,8 +107,7 @@ impl LwwMap {
 
     /// When there is something to move.
     pub(super) fn move_at(&self) -> Option<Duration> {
-        let room = self.logs.contains_key(&self.me) || self.logs.len() < self.config.max_logs;
-        if self.resets.in_doubt() || !room {
+        if self.resets.in_doubt() {
             return None;
         }
         let lead = self

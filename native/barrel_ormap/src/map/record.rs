@@ -21,6 +21,7 @@ use super::LwwMap;
 use super::config::Config;
 use super::entry::{Birth, Entry, LogName};
 use super::log::{Log, MAX_RANGES};
+use super::room::Restored;
 
 /// Which record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,7 +102,8 @@ impl LwwMap {
     }
 
     /// A replica of these records, in any order, in a new life. All that is shown comes as
-    /// a change.
+    /// a change. Where the limits are lower than they were, all is kept, and what is new is
+    /// refused until there is room.
     ///
     /// # Errors
     /// The records contradict each other, or the life is not new.
@@ -131,6 +133,11 @@ impl LwwMap {
         for (id, record) in entries {
             map.restore_entry(id, record)?;
         }
+        map.restored = Restored {
+            logs: map.logs.len(),
+            floors: map.floors.len(),
+            parked: map.parked.len(),
+        };
         if map.epoch == 0 && map.logs.values().any(|log| log.collected > 0) {
             map.raise_epoch();
             map.be_unsure(me);

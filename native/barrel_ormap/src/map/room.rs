@@ -11,6 +11,15 @@ use super::entry::LogName;
 use super::log::Log;
 use super::record::RecordId;
 
+/// How much was restored. Limits may have been lowered since it was saved; then all of it
+/// stays, and what is new is refused.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Restored {
+    pub(super) logs: usize,
+    pub(super) floors: usize,
+    pub(super) parked: usize,
+}
+
 impl LwwMap {
     /// Whether these entries fit: each with its key, its bytes and whether it counts at once,
     /// and so takes the place of a value of its key.
@@ -50,8 +59,10 @@ impl LwwMap {
         if self.logs.len() >= self.config.max_logs {
             self.close_departed();
         }
-        self.logs.len() < self.config.max_logs
-            && self.logs_of(name.origin).count() < self.config.max_logs_per_origin + own
+        // The own log always finds room: without it not even a removal could be written.
+        let fits = self.logs.len() < self.config.max_logs
+            && self.logs_of(name.origin).count() < self.config.max_logs_per_origin + own;
+        fits || name == self.me
     }
 
     /// The log, a new one if there is none. An older life of the same writer is sealed by
@@ -126,7 +137,9 @@ impl LwwMap {
     fn close(&mut self, name: LogName) {
         self.forget_log(name);
         // As many as there may be logs; the first to go is any.
-        if self.floors.len() >= self.config.max_logs
+        let known = self.floors.contains_key(&name.origin);
+        if !known
+            && self.floors.len() >= self.config.max_logs
             && let Some((origin, _)) = self.floors.pop_first()
         {
             self.note(RecordId::Floor(origin));

@@ -69,7 +69,10 @@ impl LwwMap {
                 inc: theirs.inc,
             };
             if theirs.base == CLOSED {
-                self.disowned |= name.origin == self.me.origin && name.inc >= self.me.inc;
+                if name.origin == self.me.origin && name.inc >= self.me.inc {
+                    self.disowned = true;
+                    self.clash = self.clash.max(Some(name.inc));
+                }
                 let listed = |log: &LogName| {
                     let same = |s: &Summary| (s.origin, s.inc) == (log.origin, log.inc);
                     summaries.iter().any(|s| s.base != CLOSED && same(s))
@@ -133,11 +136,16 @@ impl LwwMap {
             return Vec::new();
         }
         self.stats.audit_mismatches += different.len() as u64;
-        let repair = |name: LogName| Want {
-            repair: Some(self.repaired.get(&name).copied().unwrap_or(0)),
-            ..Want::after(name.origin, name.inc, 0)
+        let repair = |name: LogName| {
+            let applied = &self.logs.get(&name)?.applied;
+            // What is applied is not lacking: nothing follows what is repaired.
+            Some(Want {
+                have: applied.cloud.iter().collect(),
+                repair: Some(self.repaired.get(&name).copied().unwrap_or(0)),
+                ..Want::after(name.origin, name.inc, applied.base)
+            })
         };
-        different.into_iter().map(repair).collect()
+        different.into_iter().filter_map(repair).collect()
     }
 
     /// Asks what is live above an operation, and for no operations.

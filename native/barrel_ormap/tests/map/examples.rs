@@ -361,8 +361,11 @@ fn a_life_that_was_lived_before_is_noticed_and_nothing_is_lost() {
     assert_eq!(b.take(&a, old.clone()), Ok(true));
     // The same life again, empty: its clock was set back.
     let mut a = node(1, 1, config());
+    assert_eq!(a.map.poll_clash(), None);
     assert_eq!(a.take(&b, old), Err(Refused::Clash));
     a.put("after", "value");
+    assert_eq!(a.map.poll_clash(), Some(1));
+    assert_eq!(a.map.poll_clash(), None, "it is told once");
     a.map.reincarnate(2);
     a.pull(&b);
     b.pull(&a);
@@ -470,4 +473,106 @@ fn a_replica_is_restored_from_what_was_polled() {
     }
     let again = LwwMap::restore(key_of(1), 1, config(), a.now, disk);
     assert_eq!(again.map(|_| ()), Err(Corrupt::Life(1)));
+}
+
+#[test]
+fn what_was_saved_under_higher_limits_stays_and_new_values_are_refused() {
+    let mut a = node(1, 1, config());
+    for key in 0..5 {
+        a.put(&format!("{key}"), "of an earlier life");
+    }
+    for number in 2..8 {
+        let mut other = node(number, 1, config());
+        other.put(&format!("of {number}"), "value");
+        other.now.wall_ms += 60_000;
+        other.put(&format!("ahead {number}"), "value");
+        a.pull(&other);
+    }
+    assert_eq!((a.map.stats().logs, a.map.stats().parked), (7, 6));
+    let lower = Config {
+        max_entries: 3,
+        max_bytes: 10,
+        max_parked: 1,
+        max_parked_per_log: 1,
+        max_logs: 2,
+        max_logs_per_origin: 1,
+        ..config()
+    };
+    let saved: Vec<_> = a.map.snapshot().collect();
+    let map = LwwMap::restore(key_of(1), 2, lower, a.now, saved).expect("it is whole");
+    let mut again = Node { map, ..a.clone() };
+    again.map.check();
+    assert_eq!(shown(&again.map), shown(&a.map));
+    let Node { map, clock, now } = &mut again;
+    assert_eq!(map.put(*now, clock, b"6", b"value"), Err(PutError::Full));
+    assert_eq!(map.put(*now, clock, b"1", b"value"), Err(PutError::Full));
+    let mut stranger = node(9, 1, config());
+    stranger.put("of 9", "value");
+    let delta = stranger.map.commit().expect("a write");
+    assert_eq!(again.take(&stranger, delta), Err(Refused::Full));
+    // what goes, makes room
+    for key in 0..5 {
+        assert!(again.remove(&format!("{key}")));
+        again.map.check();
+    }
+    again.pass(120);
+    again.map.check();
+    assert_eq!(again.map.stats().parked, 0, "their time has come");
+    assert_eq!(shown(&again.map).len(), 12);
+}
+
+#[test]
+fn operations_written_together_are_told_together() {
+    let [mut a, mut b, mut c] = three();
+    a.put("one", "1");
+    a.put("two", "2");
+    a.put("one", "3");
+    a.remove("two");
+    let whole = a.map.commit().expect("four writes");
+    assert_eq!(b.take(&a, whole.clone()), Ok(true));
+    let range = |node: &Node, from, to| node.map.delta(key_of(1), 1, from, to);
+    assert_eq!(range(&b, 0, 4), Some(whole));
+    assert_eq!(range(&b, 0, 5), None, "it is not all here");
+    assert_eq!((range(&b, 2, 2), range(&b, 3, 2)), (None, None));
+    let part = range(&b, 1, 4).expect("it is all here");
+    assert_eq!(c.take(&b, part), Ok(true));
+    assert_eq!((c.get("one"), c.get("two")), (Some("3"), None));
+    // the removal is forgotten: who lacks it cannot be told any more
+    b.pass(100);
+    assert_eq!(b.map.stats().removals, 0);
+    assert_eq!(range(&b, 1, 4), None);
+    assert!(range(&b, 2, 3).is_some(), "of this nothing is forgotten");
+    let large = "x".repeat(MAX_PAIR - 10);
+    a.put("large 1", &large);
+    a.put("large 2", &large);
+    b.pull(&a);
+    assert_eq!(range(&b, 4, 6), None, "it does not fit into a chunk");
+    assert!(range(&b, 4, 5).is_some() && range(&b, 5, 6).is_some());
+}
+
+#[test]
+fn who_was_away_until_its_log_was_closed_hears_of_it() {
+    let small = Config {
+        max_logs: 2,
+        ..config()
+    };
+    let [mut a, mut b, _] = three();
+    let mut c = node(3, 3, small);
+    a.put("key", "value");
+    c.pull(&a);
+    c.map.depart(c.now, key_of(1));
+    c.map.set_lead(true);
+    c.pass(120);
+    assert_eq!(c.map.stats().moved, 1);
+    b.put("other", "value");
+    c.pull(&b);
+    assert_eq!(c.map.stats().logs, 2, "the log of A has made room");
+    assert_eq!((a.map.is_disowned(), a.map.poll_clash()), (false, None));
+    a.pull(&c);
+    assert_eq!((a.map.is_disowned(), a.map.poll_clash()), (true, Some(1)));
+    a.map.reincarnate(2);
+    assert!(!a.map.is_disowned());
+    a.put("key", "later");
+    b.pull(&a);
+    assert_eq!(b.get("key"), Some("later"));
 }
