@@ -134,11 +134,15 @@ impl Node {
             SyncMessage::Root { topic, root } => self.on_root(now, peer, topic, root),
             SyncMessage::Equal { topic } => {
                 self.rounds.end(peer, topic);
+                self.stores.agree(topic, peer);
                 self.settle(topic);
             }
             SyncMessage::Buckets { topic, buckets } => {
                 if self.rounds.goes_on(now.mono, peer, topic) {
                     let differing = self.stores.differing(topic, &buckets);
+                    if topic.is_map() {
+                        self.rounds.keep_buckets(peer, topic, buckets);
+                    }
                     self.say_summaries(now, peer, topic, false, &differing);
                 }
             }
@@ -149,6 +153,9 @@ impl Node {
                 buckets,
                 summaries,
             } => {
+                if answer {
+                    self.rounds.keep_summaries(peer, topic, &summaries);
+                }
                 self.on_summaries(now, peer, topic, &summaries, answer && last);
                 if !answer && !buckets.is_empty() {
                     self.say_summaries(now, peer, topic, true, &buckets);
@@ -191,6 +198,7 @@ impl Node {
             // of a store that is not kept here there is nothing to compare
             None => self.say(now, peer, SyncMessage::Equal { topic }),
             Some(ours) if ours == theirs => {
+                self.stores.agree(topic, peer);
                 self.settle(topic);
                 self.say(now, peer, SyncMessage::Equal { topic });
             }
@@ -211,7 +219,7 @@ impl Node {
         theirs: &[Summary],
         last: bool,
     ) {
-        let wants = self.stores.wants(topic, peer, theirs);
+        let mut wants = self.stores.wants(topic, peer, theirs);
         while let Some(want) = self.stores.poll_doubt(topic) {
             let origin = want.origin;
             self.rounds.wants(now.mono, origin, topic);
@@ -227,10 +235,15 @@ impl Node {
                 up.asked = true;
             }
         }
-        if wants.is_empty() {
-            if last && !self.rounds.is_wanting(peer, topic) {
+        let nothing_wanted = wants.is_empty() && !self.rounds.is_wanting(peer, topic);
+        if last && nothing_wanted {
+            let told = self.rounds.told(peer, topic);
+            wants = told.map_or_else(Vec::new, |told| self.stores.repairs(topic, peer, &told));
+            if wants.is_empty() {
                 self.rounds.end(peer, topic);
             }
+        }
+        if wants.is_empty() {
             return;
         }
         self.rounds.wants(now.mono, peer, topic);

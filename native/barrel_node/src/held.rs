@@ -11,6 +11,7 @@
 //! | wants that it may have open | 16,000 of about 150 B | |
 //! | ranges in these wants | 32,000 of 16 B | |
 //! | announced messages that are missing | 4,096 of about 200 B | |
+//! | summaries of a map, while it is compared | 16,000 of 72 B for each map | |
 //! | frames that wait for a dial | | 64 dials of 64 KiB |
 //! | records of nodes in our views | | views, links and dials, and 130, of at most 1.5 KiB |
 //! | broadcasts of applications | | 32,768 ids, 8 MiB of bodies |
@@ -30,7 +31,7 @@ use crate::config::Config;
 use crate::links::{MAX_DIALS, MAX_WAITING_BYTES};
 use crate::node::Node;
 use crate::queue::QUEUE_BYTES;
-use crate::sync::{MAX_SERVED, MAX_SERVED_RANGES};
+use crate::sync::{MAX_KEPT, MAX_SERVED, MAX_SERVED_RANGES};
 use crate::wire::MAX_RECORDS;
 
 /// Comparisons that this node began on its own, with whomever, before the first of them
@@ -50,6 +51,8 @@ pub struct Held {
     pub dial_bytes: usize,
     /// Comparisons of a store with somebody.
     pub rounds: usize,
+    /// Summaries of maps that are being compared.
+    pub summaries: usize,
     /// Logs of which others have asked for the rest.
     pub wants: usize,
     /// Ranges in what they ask.
@@ -88,6 +91,7 @@ impl Held {
             ("dials", self.dials, limit.dials),
             ("dial_bytes", self.dial_bytes, limit.dial_bytes),
             ("rounds", self.rounds, limit.rounds),
+            ("summaries", self.summaries, limit.summaries),
             ("wants", self.wants, limit.wants),
             ("want_ranges", self.want_ranges, limit.want_ranges),
             ("records", self.records, limit.records),
@@ -126,6 +130,7 @@ impl Node {
             dials: self.links.dialled().count(),
             dial_bytes: self.links.waiting(),
             rounds: self.rounds.len(),
+            summaries: self.rounds.kept(),
             wants: self.rounds.served_wants(),
             want_ranges: self.rounds.served_ranges(),
             records: self.book.len(),
@@ -161,13 +166,15 @@ impl Node {
             .lost_book
             .as_ref()
             .map_or(0, |book| book.size + book.seeds);
-        let topics = self.stores.topics().len() + self.stores.maps.len();
+        let maps = self.stores.maps.len();
+        let topics = self.stores.topics().len() + maps;
         Held {
             links,
             queued: links * QUEUE_BYTES,
             dials: MAX_DIALS,
             dial_bytes: MAX_DIALS * MAX_WAITING_BYTES,
             rounds: (links + OWN_ROUNDS) * topics,
+            summaries: (links + OWN_ROUNDS) * maps * MAX_KEPT,
             wants: links * MAX_SERVED,
             want_ranges: links * MAX_SERVED_RANGES,
             records: active + overlay.passive_size + lost + links + MAX_DIALS + SLACK + MAX_RECORDS,

@@ -18,6 +18,7 @@ use crate::maps::Hosts;
 use crate::pump::claim_of;
 use crate::record::Record;
 use crate::simulated::Pool;
+use crate::sync::Told;
 use crate::topic::{MessageId, Topic};
 use crate::wire;
 use crate::{NodeId, Now};
@@ -184,6 +185,23 @@ impl Stores {
             .get_mut(&topic)
             .map(|map| map.wants(peer, theirs))
             .unwrap_or_default()
+    }
+
+    /// A comparison of a map is over, and nothing was lacking: what was lost here although
+    /// it is applied. `told` is what the peer has where the two differ.
+    pub(crate) fn repairs(&mut self, topic: Topic, peer: NodeId, told: &Told) -> Vec<Want> {
+        let map = self.maps.get_mut(&topic);
+        map.map(|map| map.repairs(peer, &told.buckets, &told.summaries))
+            .unwrap_or_default()
+    }
+
+    /// A peer has the same root: there is nothing that it has and we lack.
+    pub(crate) fn agree(&mut self, topic: Topic, peer: NodeId) {
+        if let Some(map) = self.maps.get_mut(&topic) {
+            let buckets = *map.buckets();
+            let wants = map.repairs(peer, &buckets, &[]);
+            debug_assert!(wants.is_empty(), "equal and yet not: {wants:?}");
+        }
     }
 
     /// The next piece of what a peer wants; the want moves on behind it.
@@ -430,6 +448,9 @@ impl Stores {
     }
 
     fn poll_maps(&mut self) -> Option<Change> {
+        if let Some(theirs) = self.maps.values_mut().find_map(LwwMap::poll_clash) {
+            return Some(Change::Clash(theirs));
+        }
         self.maps.iter_mut().find_map(|(topic, map)| {
             let map_name = *topic;
             Some(match map.poll_change()? {
@@ -541,10 +562,8 @@ impl Seen<MessageId> for Library<'_> {
                 .map(|delta| wire::encode_piece(&Piece::Log(delta)));
         }
         match self.stores.maps.get(&id.topic) {
-            // of several operations together, a comparison brings them
-            Some(map) => (id.span == 1)
-                .then(|| map.delta(id.origin, id.incarnation, id.seq))
-                .flatten()
+            Some(map) => map
+                .delta(id.origin, id.incarnation, from, id.seq)
                 .map(|delta| wire::encode_piece(&Piece::Map(delta))),
             None => self.stores.cache.body(id),
         }

@@ -16,6 +16,10 @@
 //!   | root ...                              |   again, as long as it brought something
 //! ```
 //!
+//! Of a map, the asker keeps what it was told until it has all of it. If it then wants
+//! nothing, the two have applied the same, and if they do not hold the same, the asker
+//! takes what it has lost.
+//!
 //! The other side asks for what *it* lacks by its own wants, in the middle of this; so
 //! one round trip serves both. What is asked says all that the answer depends on, and
 //! each chunk stands for itself: a link that breaks costs the rest of the answer and
@@ -25,6 +29,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use barrel_members::Claim;
+use barrel_ormap::delta::MAX_SEQ;
 use barrel_ormap::{Summary, Want};
 
 use crate::NodeId;
@@ -50,6 +55,11 @@ pub(crate) const MAX_SERVED: usize = 16 * MAX_WANTS;
 
 /// Ranges that these wants may have together, for the same reason.
 pub(crate) const MAX_SERVED_RANGES: usize = 16 * MAX_WANT_RANGES;
+
+/// Summaries that are kept of one round of a map, to look at its end whether two replicas
+/// that have applied the same hold the same. All logs of a large cluster; where there are
+/// more, the round does without that look.
+pub(crate) const MAX_KEPT: usize = 16 * MAX_SUMMARIES;
 
 /// A round that takes longer than this without a word from the other side is over: it
 /// was dropped somewhere. Longer than any round trip; a guess.
@@ -113,7 +123,19 @@ impl SyncMessage {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rounds {
     asked: BTreeMap<(NodeId, Topic), Round>,
-    served: BTreeMap<NodeId, BTreeMap<(Topic, NodeId), Want>>,
+    served: BTreeMap<NodeId, BTreeMap<Question, Want>>,
+}
+
+/// What a want is about: a life of a node in a store, and whether it asks for operations
+/// or for what is live.
+type Question = (Topic, NodeId, u64, bool);
+
+/// What a peer has told of a map in this round.
+#[derive(Clone, Debug)]
+pub(crate) struct Told {
+    pub(crate) buckets: Box<[u64; 256]>,
+    /// Of all buckets that differ.
+    pub(crate) summaries: Vec<Summary>,
 }
 
 /// One comparison under way, seen from either side.
@@ -124,6 +146,7 @@ struct Round {
     /// A chunk has changed something here.
     fruitful: bool,
     until: Duration,
+    told: Option<Told>,
 }
 
 impl Rounds {
@@ -140,6 +163,7 @@ impl Rounds {
             wanting: false,
             fruitful: false,
             until: now + PATIENCE,
+            told: None,
         };
         self.asked.insert((peer, topic), round);
         true
@@ -156,12 +180,39 @@ impl Rounds {
         }
     }
 
+    /// The peer has told its buckets; the summaries will be kept until they are complete.
+    pub(crate) fn keep_buckets(&mut self, peer: NodeId, topic: Topic, buckets: Box<[u64; 256]>) {
+        if let Some(round) = self.asked.get_mut(&(peer, topic)) {
+            let summaries = Vec::new();
+            round.told = Some(Told { buckets, summaries });
+        }
+    }
+
+    /// The peer has told some of its summaries.
+    pub(crate) fn keep_summaries(&mut self, peer: NodeId, topic: Topic, more: &[Summary]) {
+        if let Some(round) = self.asked.get_mut(&(peer, topic))
+            && let Some(told) = &mut round.told
+        {
+            if told.summaries.len() + more.len() > MAX_KEPT {
+                round.told = None;
+            } else {
+                told.summaries.extend_from_slice(more);
+            }
+        }
+    }
+
+    /// All that the peer has told of a map in this round.
+    pub(crate) fn told(&mut self, peer: NodeId, topic: Topic) -> Option<Told> {
+        self.asked.get_mut(&(peer, topic))?.told.take()
+    }
+
     /// Wants go out to this peer.
     pub(crate) fn wants(&mut self, now: Duration, peer: NodeId, topic: Topic) {
         let round = self.asked.entry((peer, topic)).or_insert(Round {
             wanting: false,
             fruitful: false,
             until: now,
+            told: None,
         });
         round.wanting = true;
         round.until = now + PATIENCE;
@@ -199,7 +250,7 @@ impl Rounds {
     pub(crate) fn drop_topic(&mut self, topic: Topic) {
         self.asked.retain(|(_, about), _| *about != topic);
         for queue in self.served.values_mut() {
-            queue.retain(|(about, _), _| *about != topic);
+            queue.retain(|(about, ..), _| *about != topic);
         }
     }
 
@@ -213,7 +264,8 @@ impl Rounds {
         let open = self.served.entry(peer).or_default();
         let mut ranges = ranges_of(open);
         for want in wants {
-            let key = (topic, want.origin);
+            let of_operations = want.base < MAX_SEQ;
+            let key = (topic, want.origin, want.inc, of_operations);
             let (known, replaced) = open.get(&key).map_or((0, 0), |old| (1, old.have.len()));
             let after = ranges - replaced + want.have.len();
             if open.len() - known < MAX_SERVED && after <= MAX_SERVED_RANGES {
@@ -228,15 +280,15 @@ impl Rounds {
 
     /// What is to be answered next on the link to this peer.
     pub(crate) fn served(&mut self, peer: NodeId) -> Option<(Topic, &mut Want)> {
-        let ((topic, _), want) = self.served.get_mut(&peer)?.iter_mut().next()?;
+        let ((topic, ..), want) = self.served.get_mut(&peer)?.iter_mut().next()?;
         Some((*topic, want))
     }
 
     /// The first of what was to be answered is; its topic, when it was the last of it.
     pub(crate) fn served_one(&mut self, peer: NodeId) -> Option<Topic> {
         let open = self.served.get_mut(&peer)?;
-        let ((topic, _), _) = open.pop_first()?;
-        let next = open.first_key_value().map(|((topic, _), _)| *topic);
+        let ((topic, ..), _) = open.pop_first()?;
+        let next = open.first_key_value().map(|((topic, ..), _)| *topic);
         if open.is_empty() {
             self.served.remove(&peer);
         }
@@ -253,13 +305,19 @@ impl Rounds {
         self.served.values().map(ranges_of).sum()
     }
 
+    /// Summaries that are kept to the end of their round.
+    pub(crate) fn kept(&self) -> usize {
+        let told = self.asked.values().filter_map(|round| round.told.as_ref());
+        told.map(|told| told.summaries.len()).sum()
+    }
+
     /// Rounds under way.
     pub(crate) fn len(&self) -> usize {
         self.asked.len()
     }
 }
 
-fn ranges_of(open: &BTreeMap<(Topic, NodeId), Want>) -> usize {
+fn ranges_of(open: &BTreeMap<Question, Want>) -> usize {
     open.values().map(|want| want.have.len()).sum()
 }
 

@@ -130,6 +130,90 @@ fn the_largest_values_travel_and_larger_ones_are_refused() {
 }
 
 #[test]
+fn what_one_replica_has_lost_it_takes_from_another_and_counts() {
+    let mut net = Net::default();
+    let ids = net.cluster(3, &Config::default());
+    net.run(seconds(2));
+    for id in &ids {
+        open(&mut net, *id, persistent(), Vec::new());
+    }
+    for number in 0..10 {
+        put(
+            &mut net,
+            ids[0],
+            &format!("key {number}"),
+            &format!("value {number}"),
+        );
+        put(&mut net, ids[1], &format!("of 2, {number}"), "same");
+    }
+    net.run(seconds(1));
+    net.kill(ids[2]);
+    // its disk has lost what is of use in two of the records, and not the logs
+    let of_use = |value: &Bytes| {
+        let is = |text: &[u8]| value.windows(text.len()).any(|part| part == text);
+        is(b"value 3") || is(b"value 7")
+    };
+    let disk = net.disks[&ids[2]].clone();
+    let kept: Vec<_> = disk
+        .into_iter()
+        .filter(|((table, _), value)| *table == Table::Map(colours()) && !of_use(value))
+        .map(|((_, key), value)| (key, value))
+        .collect();
+    net.start_as(3, "n3@host", 2, Config::default());
+    open(&mut net, ids[2], persistent(), kept);
+    assert_eq!(value(&net, ids[2], "key 3"), None);
+    assert_eq!(value(&net, ids[2], "key 4").as_deref(), Some("value 4"));
+    net.join(ids[2], ids[0]);
+    net.run(seconds(60));
+    for number in 0..10 {
+        let mended = value(&net, ids[2], &format!("key {number}"));
+        assert_eq!(mended, Some(format!("value {number}")));
+    }
+    let stats = |id| net.nodes[&id].map(colours()).expect("it is open").stats();
+    assert_eq!(stats(ids[2]).repaired, 2);
+    assert!(stats(ids[2]).audit_mismatches >= 1);
+    assert_eq!((stats(ids[0]).repaired, stats(ids[1]).repaired), (0, 0));
+    for id in &ids {
+        assert_eq!(net.count(*id, is_misdeed), 0);
+    }
+}
+
+#[test]
+fn a_life_that_was_lived_before_ends_and_loses_nothing() {
+    let mut net = Net::default();
+    let ids = net.cluster(3, &Config::default());
+    net.run(seconds(5));
+    for id in &ids {
+        open(&mut net, *id, map::Config::default(), Vec::new());
+    }
+    put(&mut net, ids[2], "sky", "blue");
+    put(&mut net, ids[2], "sea", "green");
+    net.run(seconds(1));
+    net.kill(ids[2]);
+    // the same life again, as from a copy of its disk: as far as the registry and the
+    // directory go it has said the same, and in the map less
+    let is_clash = |event: &Event| matches!(event, Event::Clash { .. });
+    let again = net.start_as(3, "n3@host", 1, Config::default());
+    net.events.insert(again, Vec::new());
+    open(&mut net, again, map::Config::default(), Vec::new());
+    put(&mut net, again, "land", "brown");
+    net.join(again, ids[0]);
+    net.run(seconds(60));
+    assert_eq!(net.count(again, is_clash), 1);
+    let node = &net.nodes[&again];
+    let inc = node.map(colours()).expect("it is open").me().inc;
+    assert!(inc > 1 && inc == node.members().incarnation());
+    put(&mut net, again, "sky", "red");
+    net.run(seconds(5));
+    for id in ids {
+        assert_eq!(value(&net, id, "sky").as_deref(), Some("red"));
+        assert_eq!(value(&net, id, "sea").as_deref(), Some("green"));
+        assert_eq!(value(&net, id, "land").as_deref(), Some("brown"));
+        assert_eq!(net.count(id, is_misdeed), 0);
+    }
+}
+
+#[test]
 fn a_map_alone_is_ready_at_once() {
     let mut net = Net::default();
     let alone = net.start(1, Config::default());
