@@ -158,6 +158,11 @@ impl Registry {
         self.slots.slot(origin).map(|slot| (slot.inc, slot.base))
     }
 
+    /// How many origins are known.
+    pub fn known(&self) -> usize {
+        self.slots.len()
+    }
+
     /// All origins, ascending.
     pub fn origins(&self) -> impl Iterator<Item = OriginKey> {
         self.slots.iter().map(|slot| slot.origin)

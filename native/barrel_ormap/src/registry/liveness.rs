@@ -95,6 +95,18 @@ impl Registry {
         }
     }
 
+    /// Forgets the log of the origin without a trace. A peer may bring it back.
+    pub fn forget(&mut self, origin: OriginKey) {
+        if origin == self.me {
+            return;
+        }
+        if let Some(slot) = self.remove_slot(origin) {
+            self.tell_all(&slot, false);
+            self.bound_changes();
+        }
+        self.absent.remove(&origin);
+    }
+
     /// Gives up who was unreachable for too long.
     pub fn handle_timeout(&mut self, now: Duration) {
         let (quiet_after, give_up_after) = self.patience();

@@ -301,6 +301,29 @@ fn who_is_unreachable_is_hidden_and_comes_back_without_traffic() {
 }
 
 #[test]
+fn who_is_forgotten_leaves_no_trace_and_may_come_again() {
+    let (mut owner, mut other) = (node(1), node(2));
+    let delta = put(&mut owner, "a", "1");
+    let before = (other.root(), other.known());
+    for hidden in [false, true] {
+        other.apply(key(1), &delta).unwrap();
+        assert_eq!((other.known(), names(&other, 1).len()), (2, 1));
+        if hidden {
+            other.hide(Duration::ZERO, key(1));
+        }
+        other.forget(key(1));
+        other.check();
+        assert_eq!((other.root(), other.known()), before);
+    }
+    other.forget(key(2));
+    assert_eq!(other.known(), 1, "nobody forgets himself");
+    assert_eq!(
+        changes(&mut other),
+        ["+a = 1", "-a = 1", "+a = 1", "-a = 1"]
+    );
+}
+
+#[test]
 fn who_is_away_for_too_long_is_first_kept_quiet_and_then_given_up() {
     let hours = |n: u64| Duration::from_secs(n * 3600);
     let (mut owner, mut other, mut third) = (node(1), node(2), node(3));
