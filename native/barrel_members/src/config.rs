@@ -9,6 +9,10 @@ use std::time::Duration;
 pub struct Config {
     /// The most members. 16,384: the cluster is built for 10,000.
     pub max_members: usize,
+    /// The most others whose key the operator has not placed: anybody can make such
+    /// keys, as many as there are places. 12,288, three quarters of the places: enough
+    /// for the 10,000 where no key is placed, and a quarter stays for those that are.
+    pub max_unknown: usize,
     /// Silence after which the driver calls a link dead. 10 s is a guess; it must
     /// be what the driver uses.
     pub link_timeout: Duration,
@@ -69,6 +73,7 @@ impl Default for Config {
         let seconds = Duration::from_secs;
         Self {
             max_members: 16_384,
+            max_unknown: 12_288,
             link_timeout: seconds(10),
             redial_wait: Duration::from_millis(300),
             probe_period: seconds(10),

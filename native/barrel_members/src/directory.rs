@@ -28,6 +28,8 @@ pub struct Directory<P> {
     entries: Sorted<Entry<P>>,
     /// The same members in the order of their names.
     names: Sorted<P>,
+    /// Members whose key the operator has not placed.
+    unknown: usize,
 }
 
 /// Whole seconds, rounded up: a record never ends too soon.
@@ -43,7 +45,13 @@ impl<P: Copy + Ord + Debug> Directory<P> {
         Self {
             entries: Sorted::new(),
             names: Sorted::new(),
+            unknown: 0,
         }
+    }
+
+    /// Members whose key the operator has not placed.
+    pub(crate) fn unknown(&self) -> usize {
+        self.unknown
     }
 
     /// How many members there are.
@@ -87,8 +95,11 @@ impl<P: Copy + Ord + Debug> Directory<P> {
         if renamed {
             self.remove(member);
         }
-        self.entries
+        self.unknown += usize::from(!entry.card.pinned);
+        let old = self
+            .entries
             .insert(|other| other.member.cmp(&member), entry);
+        self.unknown -= usize::from(old.is_some_and(|old| !old.card.pinned));
         if renamed {
             let entries = &self.entries;
             let order = |&other: &P| compare(entries, other, &name);
@@ -101,6 +112,7 @@ impl<P: Copy + Ord + Debug> Directory<P> {
         let entries = &self.entries;
         self.names.remove(|&other| compare(entries, other, &name));
         let entry = self.entries.remove(|entry| entry.member.cmp(&member))?;
+        self.unknown -= usize::from(!entry.card.pinned);
         Some(entry.card)
     }
 
@@ -111,6 +123,8 @@ impl<P: Copy + Ord + Debug> Directory<P> {
     pub(crate) fn check(&self) {
         self.entries.check(|a, b| a.member < b.member);
         assert_eq!(self.names.len(), self.entries.len(), "everybody has a name");
+        let unknown = self.iter().filter(|entry| !entry.card.pinned).count();
+        assert_eq!(self.unknown, unknown, "they are counted");
         self.names.check(|&a, &b| match (self.get(a), self.get(b)) {
             (Some(a), Some(b)) => a.card.name < b.card.name,
             _ => false,

@@ -102,6 +102,7 @@ mod message;
 mod mutant;
 mod own;
 mod partition;
+mod places;
 mod probes;
 mod probing;
 mod records;

@@ -53,6 +53,8 @@ pub enum Output<P> {
         /// Which life.
         incarnation: u64,
     },
+    /// Forget all of this member, as if it had never been heard of: it has made room.
+    Forget(P),
     /// Sign the own record again, with the next sequence number, and publish it.
     Refresh,
     /// The own incarnation is this one from now on: sign a new record and announce

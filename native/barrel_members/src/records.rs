@@ -77,8 +77,8 @@ impl<P: Copy + Ord + Debug + Hash> Members<P> {
         } else {
             None
         };
-        if known.is_none() && displaced.is_none() && self.len() >= self.config.max_members {
-            return Err(Refused::Full);
+        if known.is_none() && displaced.is_none() {
+            self.make_room(card.pinned)?;
         }
         if let Some(other) = displaced {
             self.forget(other, DownReason::Displaced);
@@ -214,7 +214,7 @@ impl<P: Copy + Ord + Debug + Hash> Members<P> {
         }
     }
 
-    fn forget(&mut self, member: P, reason: DownReason) {
+    pub(crate) fn forget(&mut self, member: P, reason: DownReason) {
         let Some(state) = self.state(member) else {
             return;
         };

@@ -138,6 +138,9 @@ impl Node {
         let delta = piece.delta();
         if topic == Topic::DIRECTORY {
             self.vouch(delta)?;
+            if !self.has_place(now, from, delta) {
+                return Err(Refused::NotNow);
+            }
             if delta.origin == self.id() && delta.inc > self.members.incarnation() {
                 // signed with our own key
                 self.members.handle_clash(now.mono, delta.inc);

@@ -19,10 +19,11 @@
 //! | peers that get no link | | 256 of about 50 B |
 //! | claims about nodes without a record | 128 | 1,024 |
 //! | members | | 16,384 |
-//! | entries of the registry, and of the directory | | 16,384 logs, 2^20 entries, 512 MiB |
+//! | entries of the registry | | 16,384 logs, 2^20 entries, 512 MiB |
+//! | entries of the directory | | 18,432 logs, 2^20 entries, 512 MiB |
 //! | entries of each map | | 2^20 entries, 256 MiB |
 //!
-//! The last three are what the cluster holds together and every node has: who is a member
+//! The last four are what the cluster holds together and every node has: who is a member
 //! may write there, up to the budgets of one origin. A map counts against its own
 //! settings, which are not the node's, and so it is not counted here.
 
@@ -30,6 +31,7 @@ use crate::book::SLACK;
 use crate::config::Config;
 use crate::links::{MAX_DIALS, MAX_WAITING_BYTES};
 use crate::node::Node;
+use crate::places::max_records;
 use crate::queue::QUEUE_BYTES;
 use crate::sync::{MAX_KEPT, MAX_SERVED, MAX_SERVED_RANGES};
 use crate::wire::MAX_RECORDS;
@@ -185,7 +187,7 @@ impl Node {
             active,
             passive: overlay.passive_size,
             members: members.max_members,
-            logs: 2 * registry.limits.max_origins,
+            logs: registry.limits.max_origins + max_records(&self.config),
             entries: 2 * registry.limits.max_entries,
             entry_bytes: 2 * registry.limits.max_bytes,
         }

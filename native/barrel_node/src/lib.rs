@@ -64,6 +64,7 @@ mod keys;
 mod links;
 mod maps;
 mod node;
+mod places;
 mod pump;
 mod queue;
 mod record;

@@ -96,6 +96,8 @@ pub(crate) struct Up {
     pub(crate) claims: Allowance,
     /// Requests of the peer for what is not here, or for too much.
     pub(crate) grafts: Allowance,
+    /// Members that we did not know, whom the peer has told us of.
+    pub(crate) introduced: Allowance,
 }
 
 /// How a link stood.
@@ -106,7 +108,7 @@ struct Stall {
     taken: u64,
 }
 
-/// So many per second, and what comes in ten seconds at once.
+/// So many in a time, and what comes in some of it at once.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Allowance {
     /// When all that was admitted is paid for.
@@ -205,6 +207,7 @@ impl Links {
                 asked: false,
                 claims: Allowance::default(),
                 grafts: Allowance::default(),
+                introduced: Allowance::default(),
             },
         );
         self.dials.remove(&peer).unwrap_or_default()
@@ -388,12 +391,18 @@ impl Up {
 }
 
 impl Allowance {
-    /// Whether one more is within the rate.
+    /// Whether one more is within the rate, where what comes in ten seconds may come at
+    /// once.
     pub(crate) fn admit(&mut self, now: Duration, per_second: u32) -> bool {
         const AT_ONCE: Duration = Duration::from_secs(10);
-        let within = self.paid <= now.saturating_add(AT_ONCE);
+        self.within(now, Duration::from_secs(1) / per_second.max(1), AT_ONCE)
+    }
+
+    /// The same for one in each so long.
+    pub(crate) fn within(&mut self, now: Duration, each: Duration, at_once: Duration) -> bool {
+        let within = self.paid <= now.saturating_add(at_once);
         if within {
-            self.paid = self.paid.max(now) + Duration::from_secs(1) / per_second.max(1);
+            self.paid = self.paid.max(now).saturating_add(each);
         }
         within
     }

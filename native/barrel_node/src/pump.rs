@@ -136,6 +136,7 @@ impl Node {
             }
             MembersOutput::Probe(peer) => self.probe(now, peer),
             MembersOutput::Hide(member) => self.stores.hide(now, member),
+            MembersOutput::Forget(member) => self.stores.forget(member),
             MembersOutput::Show(member) => self.stores.show(member),
             MembersOutput::Depart {
                 member,

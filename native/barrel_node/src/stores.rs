@@ -15,6 +15,7 @@ use bytes::Bytes;
 use crate::config::Config;
 use crate::keys::Keys;
 use crate::maps::Hosts;
+use crate::places::max_records;
 use crate::pump::claim_of;
 use crate::record::Record;
 use crate::simulated::Pool;
@@ -105,9 +106,7 @@ impl Stores {
     pub(crate) fn new(me: NodeId, incarnation: u64, config: &Config) -> Self {
         let registry = |config| Registry::new(me, incarnation, config);
         Self {
-            directory: config
-                .directory
-                .then(|| registry(directory_config(&config.registry))),
+            directory: config.directory.then(|| registry(directory_config(config))),
             registry: registry(config.registry.clone()),
             maps: BTreeMap::new(),
             hosts: Hosts::default(),
@@ -322,6 +321,20 @@ impl Stores {
             .last()
     }
 
+    /// Records in the directory of nodes that are no members.
+    pub(crate) fn strays(&self, members: usize) -> usize {
+        let records = self.directory.as_ref().map_or(0, Registry::known);
+        records.saturating_sub(members)
+    }
+
+    /// A member has made room for another.
+    pub(crate) fn forget(&mut self, member: NodeId) {
+        if let Some(directory) = &mut self.directory {
+            directory.forget(member);
+        }
+        self.registry.forget(member);
+    }
+
     pub(crate) fn hide(&mut self, now: Now, member: NodeId) {
         self.registry.hide(now.mono, member);
         for map in self.maps.values_mut() {
@@ -484,10 +497,12 @@ impl Piece {
 }
 
 /// The budgets of the directory: those of the registry, but for what one entry in each log
-/// makes needless.
-fn directory_config(registry: &barrel_ormap::Config) -> barrel_ormap::Config {
-    let mut config = registry.clone();
+/// makes needless, and as many logs as there may be members, and strays.
+fn directory_config(config: &Config) -> barrel_ormap::Config {
+    let max_origins = max_records(config);
+    let mut config = config.registry.clone();
     config.limits.max_log = config.limits.max_log.min(DIRECTORY_LOG);
+    config.limits.max_origins = max_origins;
     config
 }
 

@@ -7,7 +7,8 @@ mod net;
 
 use std::time::Duration;
 
-use barrel_node::{CloseReason, Event, Misdeed, NodeId};
+use barrel_node::{CloseReason, Config, Event, Misdeed, NodeId};
+use barrel_ormap::Registry;
 use net::siege::Siege;
 use net::words::{self, Claim, DIRECTORY, Delta, REGISTRY, Record};
 use net::{key_of, words::LEFT, words::UNREACHABLE};
@@ -217,6 +218,64 @@ fn who_spreads_forged_records_is_named_and_loses_its_link() {
     let (_, lie) = lies_about(&siege, 3).remove(0);
     assert_eq!(siege.insist(100, |_| lie.gossip(DIRECTORY)), 16);
     assert_eq!(siege.named(), [Misdeed::Forged]);
+    siege.ends_well();
+}
+
+/// The first words of a node that does not exist.
+fn forged_member(siege: &Siege, number: usize) -> Vec<u8> {
+    let mut key = [0xcc; 32];
+    key[..8].copy_from_slice(
+        &(number as u64)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .to_le_bytes(),
+    );
+    let record = Record::of(key, &format!("crowd {number}@host"));
+    let delta = Delta::of(record.id(), 1, 0, 1);
+    let delta = delta.add(1, siege.stamp(), record.name.as_bytes(), &record.bytes());
+    delta.gossip(DIRECTORY)
+}
+
+#[test]
+fn a_crowd_of_forged_members_leaves_places_for_others() {
+    let mut config = Config::default();
+    (config.members.max_members, config.members.max_unknown) = (40, 30);
+    let mut siege = Siege::with(3, &config);
+    for number in 0..300 {
+        let forged = forged_member(&siege, number);
+        siege.say(forged);
+    }
+    // over one link half of the places for the unknown, and one
+    for id in &siege.honest {
+        let node = &siege.net.nodes[id];
+        let members = node.members().len();
+        assert!((10..=3 + 1 + 16).contains(&members), "{members}");
+        assert_eq!(node.directory().map(Registry::known), Some(members));
+    }
+    siege.keeps_limits();
+    // who comes himself is let in, and so is who is known
+    let unknown = siege.net.start(9, config.clone());
+    let known = siege.net.start_as(10, "known@host", 1, config.clone());
+    siege.net.join(unknown, siege.honest[1]);
+    siege.net.join(known, siege.honest[2]);
+    siege.net.run(seconds(60));
+    for id in &siege.honest {
+        let members = siege.net.nodes[id].members();
+        assert!(members.is_up(unknown) && members.is_up(known));
+    }
+    // nobody answers for the crowd, so it makes room for one that is there
+    siege.net.run(seconds(600));
+    for number in 0..300 {
+        let forged = forged_member(&siege, number);
+        siege.say(forged);
+    }
+    let late = siege.net.start(11, config);
+    siege.net.join(late, siege.honest[1]);
+    siege.net.run(seconds(60));
+    for id in &siege.honest {
+        let members = siege.net.nodes[id].members();
+        assert!(members.len() <= 40 && members.is_up(late), "{id:?}");
+    }
+    assert_eq!(siege.named(), []);
     siege.ends_well();
 }
 

@@ -424,6 +424,7 @@ impl Net {
                 Output::Depart { member, .. } => {
                     self.peer(id).hidden[member as usize] = false;
                 }
+                Output::Forget(member) => panic!("there was a place for {member}"),
                 Output::Refresh => {
                     let (incarnation, seq) = (self.at(id).incarnation, self.at(id).card.seq);
                     let card = card(id, incarnation, seq + 1, &self.config);
