@@ -26,7 +26,7 @@ pub struct Config {
     /// in ten messages; fewer than six would bend it.
     pub shorten_at: Option<u32>,
     /// The longest T1, how long an announced message is waited for before it is asked
-    /// for. Also the first, until enough was seen to learn a better one, because too long costs
+    /// for. Also the first, until a few were seen to learn a better one, because too long costs
     /// time where something is lost, but too short costs all nodes the tree: over links
     /// of 10 to 100 ms ten thousand nodes need more than half a second.
     ///

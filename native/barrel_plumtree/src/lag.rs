@@ -22,8 +22,12 @@ use crate::config::Config;
 /// percentile of 99 needs a hundred at least.
 const WINDOW: usize = 128;
 
-/// Fewer messages say too little.
+/// Fewer messages say too little for a percentile of 99.
 const ENOUGH: usize = 100;
+
+/// Fewer say nothing. A guess: by then a node has heard from several sides how far it is to
+/// the senders.
+const SOME: usize = 8;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Lag {
@@ -73,13 +77,24 @@ impl Lag {
 
     /// T1, given the mean and the longest round trip to the neighbours, if any is known.
     pub(crate) fn t1(&self, config: &Config, rtt: Option<(Duration, Duration)>) -> Duration {
-        let Some((mean, longest)) = rtt.filter(|_| self.order.len() >= ENOUGH) else {
+        let Some((mean, longest)) = rtt.filter(|_| self.order.len() >= SOME) else {
             return config.t1_max;
         };
         let late = Duration::from_micros(u64::from(self.percentile())) * 3 / 2;
         let hops = self.hops[0].max(self.hops[1]);
+        if hops == 0 && self.order.len() < ENOUGH {
+            // nothing was announced: the way around is not known
+            return config.t1_max;
+        }
         let around = (mean / 2).saturating_mul(hops);
-        late.max(around)
+        let learnt = late.max(around);
+        let margin = if self.order.len() < ENOUGH {
+            learnt / 2
+        } else {
+            Duration::ZERO
+        };
+        learnt
+            .saturating_add(margin)
             .max(longest.saturating_mul(2))
             .max(config.t1_min)
             .min(config.t1_max)
@@ -118,16 +133,30 @@ mod tests {
     }
 
     #[test]
-    fn who_knows_little_waits_long() {
+    fn who_knows_nothing_waits_long_and_who_knows_little_longer() {
         let config = Config::default();
         let mut lag = Lag::new();
-        for _ in 1..ENOUGH {
+        for count in 0..=ENOUGH {
+            let t1 = match count {
+                0..SOME => config.t1_max,
+                SOME..ENOUGH => ms(225),
+                _ => ms(150),
+            };
+            assert_eq!(lag.t1(&config, RTT), t1, "{count}");
+            assert_eq!(lag.t1(&config, None), config.t1_max);
             lag.learn(ms(100));
+            lag.learn_hops(1, 1);
         }
+    }
+
+    #[test]
+    fn a_flood_says_nothing_of_the_way_around() {
+        let config = Config::default();
+        let mut lag = Lag::new();
+        (0..SOME).for_each(|_| lag.learn(Duration::ZERO));
         assert_eq!(lag.t1(&config, RTT), config.t1_max);
-        lag.learn(ms(100));
-        assert_eq!(lag.t1(&config, RTT), ms(150));
-        assert_eq!(lag.t1(&config, None), config.t1_max);
+        lag.learn_hops(6, 6);
+        assert_eq!(lag.t1(&config, RTT), ms(180));
     }
 
     #[test]

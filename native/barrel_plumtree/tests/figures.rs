@@ -73,6 +73,19 @@ fn what_one_sender_teaches_is_not_too_short_for_others() {
 }
 
 #[test]
+fn what_a_few_messages_teach_is_not_too_short_for_others() {
+    let config = Config::default();
+    for latency in [Latency::Unit, Latency::Wan] {
+        for seed in 1..=5 {
+            let mut network = Network::random(500, latency, &config, seed);
+            send(&mut network, 10, Some(0));
+            let many = send(&mut network, 30, None);
+            assert_is_a_tree(many);
+        }
+    }
+}
+
+#[test]
 fn all_may_send_at_once() {
     let mut network = network(Latency::Wan, 3);
     send(&mut network, 2, None);
