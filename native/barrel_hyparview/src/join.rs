@@ -22,8 +22,7 @@ impl<P: Peer> HyParView<P> {
             return self.accept(joiner);
         }
         if self.may_join_here(now, joiner) {
-            self.take_in(now, joiner, link);
-            self.accept(joiner);
+            self.welcome(now, joiner, link);
         } else {
             let peers = self.sample_for(joiner);
             self.refuse(joiner, peers);

@@ -37,8 +37,7 @@ impl<P: Peer> HyParView<P> {
             return self.refuse(from, peers);
         }
         self.hear(component);
-        self.take_in(now, from, link);
-        self.accept(from);
+        self.welcome(now, from, link);
     }
 
     /// Those who have a free place like this one, as far as we were asked for one.
@@ -115,6 +114,13 @@ impl<P: Peer> HyParView<P> {
             self.refuse_in_this_pass(from);
         }
         self.fill(now);
+    }
+
+    /// Says yes, and takes it in. In this order: what the driver says to a new neighbour must not
+    /// come before that it is one.
+    pub(crate) fn welcome(&mut self, now: Duration, peer: P, link: Link) {
+        self.accept(peer);
+        self.take_in(now, peer, link);
     }
 
     /// Both ends know, or will by an answer or request under way.

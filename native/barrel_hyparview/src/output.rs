@@ -40,7 +40,7 @@ pub enum Output<P> {
         /// Whose link.
         peer: P,
     },
-    /// A neighbour.
+    /// A neighbour. It knows that, or learns it from what was sent before this.
     Up {
         /// Who it is.
         peer: P,

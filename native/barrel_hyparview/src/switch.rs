@@ -165,8 +165,7 @@ impl<P: Peer> HyParView<P> {
         }
         let parting = Some(Parting::Switched);
         self.drop_neighbor(now, initiator, DownReason::Switched, parting);
-        self.take_in(now, from, link);
-        self.accept(from);
+        self.welcome(now, from, link);
     }
 
     /// Steps 5 and 6 of the one who asked, whose request was just accepted. `false`: there is
@@ -198,8 +197,7 @@ impl<P: Peer> HyParView<P> {
                 ..
             }) if other == from => {
                 self.role = None;
-                self.take_in(now, initiator, link);
-                self.accept(initiator);
+                self.welcome(now, initiator, link);
             }
             _ => {}
         }

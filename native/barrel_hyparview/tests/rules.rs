@@ -155,6 +155,24 @@ fn a_full_node_refuses_low_and_takes_high() {
 }
 
 #[test]
+fn a_yes_is_said_before_the_neighbour_is_told_of() {
+    for msg in [Message::Join, low(), high()] {
+        let mut desk = Desk::new(Config::paper());
+        let outputs = desk.hear(9, msg);
+        let up = Output::Up {
+            peer: 9,
+            link: LINK,
+        };
+        let at = |wanted: &Output<u8>| outputs.iter().position(|output| output == wanted);
+        let yes = Output::Send {
+            to: 9,
+            msg: reply(true),
+        };
+        assert!(at(&yes).is_some() && at(&yes) < at(&up), "{outputs:?}");
+    }
+}
+
+#[test]
 fn who_is_refused_hears_of_others_who_were() {
     let named = |config: Config, count: u8| {
         let mut desk = Desk::new(config);

@@ -291,6 +291,7 @@ fn neighbours_that_read_nothing_do_not_silence_a_node_for_long() {
             words::greeting(&Record::of(net::key_of(number), "deaf@host").bytes()),
         );
         siege.net.say(other, first, words::join(&[]));
+        siege.net.say(other, first, words::graft_link());
         siege.net.deaf.insert(other);
     }
     let say = |siege: &mut Siege| {

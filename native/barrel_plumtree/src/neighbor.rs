@@ -15,6 +15,8 @@ const SILENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Neighbor<I> {
     /// Gets messages whole.
     pub(crate) eager: bool,
+    /// This node hangs by it; then it is eager.
+    pub(crate) anchor: bool,
     /// To be announced to it.
     pub(crate) queue: Vec<(I, u16)>,
     /// Of the link.
@@ -31,6 +33,7 @@ impl<I> Neighbor<I> {
     pub(crate) fn new(now: Duration, config: &Config) -> Self {
         Self {
             eager: true,
+            anchor: false,
             queue: Vec::new(),
             rtt: None,
             unanswered: 0,

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
+use crate::anchor::ADRIFT;
 use crate::bucket::Bucket;
 use crate::config::{Config, Mutant};
 use crate::lag::Lag;
@@ -27,6 +28,10 @@ pub struct Plumtree<P, I> {
     pub(crate) rng: ChaCha8Rng,
     /// As many as the driver tells of.
     pub(crate) neighbors: BTreeMap<P, Neighbor<I>>,
+    /// A message has passed here, so there is a tree.
+    pub(crate) grown: bool,
+    /// How many neighbours this node is to hang by.
+    pub(crate) anchors_wanted: usize,
     pub(crate) missing: Missing<P, I>,
     pub(crate) passed: Passed<I>,
     pub(crate) lag: Lag,
@@ -56,6 +61,8 @@ impl<P: Copy + Ord + Debug, I: Clone + Ord + Debug + Hash> Plumtree<P, I> {
         Self {
             rng: ChaCha8Rng::seed_from_u64(seed),
             neighbors: BTreeMap::new(),
+            grown: false,
+            anchors_wanted: ADRIFT,
             missing: Missing::new(),
             passed: Passed::new(config.remembered),
             lag: Lag::new(),
@@ -68,19 +75,20 @@ impl<P: Copy + Ord + Debug, I: Clone + Ord + Debug + Hash> Plumtree<P, I> {
         }
     }
 
-    /// There is a link to a neighbour. It begins eager. If it was one before, all that was
+    /// There is a link to a neighbour. It begins eager until a first message has passed, and
+    /// when the node has come off the tree; else it begins lazy. If it was one before, all that was
     /// known of it is forgotten: what was under way on the old link is lost.
     pub fn handle_neighbor_up(&mut self, now: Duration, peer: P) {
         self.missing.forget_peer(now, peer);
-        let neighbor = Neighbor::new(now, &self.config);
-        self.neighbors.insert(peer, neighbor);
+        self.end(peer);
+        self.begin(now, peer);
         self.debug_check();
     }
 
     /// There is none any more. What was asked of it is asked of others.
     pub fn handle_neighbor_down(&mut self, now: Duration, peer: P) {
         self.missing.forget_peer(now, peer);
-        self.neighbors.remove(&peer);
+        self.end(peer);
         self.debug_check();
     }
 
@@ -96,6 +104,7 @@ impl<P: Copy + Ord + Debug, I: Clone + Ord + Debug + Hash> Plumtree<P, I> {
     /// [`Seen`].
     pub fn broadcast(&mut self, now: Duration, id: I, body: Bytes) {
         self.stats.broadcasts += 1;
+        self.grown = true;
         self.missing.fill(&id);
         let trace = Trace {
             hops: 0,
@@ -223,6 +232,7 @@ impl<P: Copy + Ord + Debug, I: Clone + Ord + Debug + Hash> Plumtree<P, I> {
     ///   than it may.
     /// - What is missing has not passed, and is due at some time.
     /// - What is to be announced is less than a batch per neighbour, and is due too.
+    /// - Who this node hangs by is eager, and there are not more of them than wanted.
     /// - Memories hold no more than they may.
     ///
     /// # Errors
@@ -238,6 +248,11 @@ impl<P: Copy + Ord + Debug, I: Clone + Ord + Debug + Hash> Plumtree<P, I> {
         }
         if let Some(id) = self.missing.ids().find(|id| self.passed.contains(id)) {
             return Err(format!("{id:?} passed and is missing"));
+        }
+        if self.anchors().count() > self.anchors_wanted
+            || self.neighbors.values().any(|n| n.anchor && !n.eager)
+        {
+            return Err("it hangs by too many, or by a lazy one".into());
         }
         for (peer, neighbor) in &self.neighbors {
             let queued = neighbor.queue.len();

@@ -50,7 +50,7 @@ impl<P: Copy + Ord + Debug, I: Clone + Ord + Debug + Hash> Plumtree<P, I> {
         let announced = self.learn(now, from, hops, hole.as_ref());
         let trace = Trace { hops, announced };
         self.passed.insert(now, id.clone(), trace);
-        self.set_eager(from, true);
+        self.hold_by(from);
         let (announcers, asked) = hole.map_or((VecDeque::new(), None), |h| (h.announcers, h.asked));
         let holders: Vec<P> = announcers.iter().map(|(p, _)| *p).chain(asked).collect();
         let better = self.better(round, late, &announcers);
@@ -193,7 +193,7 @@ impl<P: Copy + Ord + Debug, I: Clone + Ord + Debug + Hash> Plumtree<P, I> {
         if peer == from {
             return;
         }
-        self.set_eager(peer, true);
+        self.hold_by(peer);
         self.send(peer, Message::Graft { id: None, round });
         self.set_eager(from, false);
         self.send(from, Message::Prune);
@@ -205,6 +205,7 @@ impl<P: Copy + Ord + Debug, I: Clone + Ord + Debug + Hash> Plumtree<P, I> {
         };
         if neighbor.eager != eager {
             neighbor.eager = eager;
+            neighbor.anchor &= eager;
             self.stats.tree_changes += 1;
             self.tell(Event::TreeChanged { peer, eager });
         }

@@ -175,6 +175,11 @@ pub fn graft(name: Name) -> Vec<u8> {
     name.on(Words::kind(34).u8(1)).n(1).done()
 }
 
+/// From now on all, whole.
+pub fn graft_link() -> Vec<u8> {
+    Words::kind(34).u8(0).n(0).done()
+}
+
 /// About a member.
 #[derive(Clone, Copy)]
 pub struct Claim {

@@ -412,7 +412,11 @@ impl Network {
                     self.reports[*id].announced += 1;
                 }
             }
-            Message::Graft { id, .. } => self.reports[id.unwrap_or(latest)].grafts += 1,
+            Message::Graft { id, .. } => {
+                if let Some(report) = self.reports.get_mut(id.unwrap_or(latest)) {
+                    report.grafts += 1;
+                }
+            }
             Message::Prune => {
                 if let Some(report) = self.reports.get_mut(latest) {
                     report.prunes += 1;

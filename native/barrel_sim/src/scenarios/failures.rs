@@ -102,18 +102,17 @@ fn kill<S: Subject>(
     );
     let second = broadcast(&mut world, from, 1001, WATCH);
     if percent <= 80 {
-        let limit = first_limit(plan, profile);
         findings.note(
             "P5",
             what("redundancy of the first broadcast"),
             first.redundancy(),
-            limit,
+            Limit::AtMost(2.3),
         );
         findings.note(
             "P5",
             what("redundancy of the second"),
             second.redundancy(),
-            second_limit(plan, profile),
+            second_limit(plan),
         );
         heal(&mut world, died, profile, percent, findings);
     }
@@ -172,7 +171,7 @@ fn heal<S: Subject>(
             profile.name()
         ),
         cycles,
-        Limit::AtMost(2.0),
+        Limit::AtMost(1.0),
     );
 }
 
@@ -193,24 +192,9 @@ fn component_limit(profile: Profile) -> Limit {
     }
 }
 
-/// The better the repair, the more links are new, and new links carry the first broadcast: all of them would make it 3.
-fn first_limit(plan: Plan, profile: Profile) -> Limit {
-    match profile {
-        Profile::Large | Profile::Shipped => Limit::Shown,
-        // a few hundred survivors scatter more
-        _ if plan.nodes < 5000 => Limit::AtMost(2.6),
-        _ => Limit::AtMost(2.3),
-    }
-}
-
-/// Where links are switched at random, two seconds bring new ones, which cost a duplicate each.
-fn second_limit(plan: Plan, profile: Profile) -> Limit {
-    match profile {
-        Profile::Paper if plan.nodes >= 5000 => Limit::AtMost(0.01),
-        // of a few hundred survivors each link counts
-        Profile::Paper => Limit::AtMost(0.03),
-        Profile::Large | Profile::Shipped => Limit::Shown,
-    }
+/// Of a few hundred survivors each link that is switched meanwhile counts.
+fn second_limit(plan: Plan) -> Limit {
+    Limit::AtMost(if plan.nodes >= 5000 { 0.01 } else { 0.03 })
 }
 
 fn reliability_limit(profile: Profile, percent: u32) -> Limit {
