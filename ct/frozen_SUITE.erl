@@ -239,13 +239,12 @@ ends(Node, [{_, Keeper} | _]) ->
         end
     end).
 
+%% While the controller still takes what it may hold, all of them are suspended now and then;
+%% only when it takes no more does the channel stay busy.
 all_suspended(Node, Senders, Receiver) ->
-    true = cluster:await(
-        Node,
-        fun() -> lists:all(fun({Pid, _}) -> erlang:process_info(Pid, status) =:= {status, suspended} end, Senders) end,
-        ?WAIT_MS
-    ),
-    nosuspend = cluster:call(Node, erlang, send, [Receiver, ignored, [nosuspend]]),
+    IsSuspended = fun({Pid, _}) -> erlang:process_info(Pid, status) =:= {status, suspended} end,
+    IsBusy = fun() -> erlang:send(Receiver, ignored, [nosuspend]) =:= nosuspend end,
+    true = cluster:await(Node, fun() -> lists:all(IsSuspended, Senders) andalso IsBusy() end, ?WAIT_MS),
     ok.
 
 %% Counts what each sender sent, and knows no gap.
