@@ -13,4 +13,4 @@ set -eu
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P)
 cargo=$(sh "$root/native/build.sh" --find-cargo)
 PATH=$(dirname -- "$cargo"):$PATH
-exec cargo run --manifest-path "$root/Cargo.toml" --release --locked --quiet -p barrel_sim -- "$@"
+exec cargo run --manifest-path "$root/Cargo.toml" --profile sim --locked --quiet -p barrel_sim -- "$@"

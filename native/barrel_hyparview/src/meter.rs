@@ -11,6 +11,10 @@ use std::time::Duration;
 /// Most meters in one table. An attacker needs an accepted identity for each.
 const MAX_METERS: usize = 256;
 
+/// Each time that so many more would be there, those that owe nothing go. An honest crowd
+/// owes nothing, and need not be remembered.
+const TIDY: usize = 32;
+
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Meter {
     paid: Duration,
@@ -32,12 +36,15 @@ impl Meter {
 #[derive(Clone, Debug)]
 pub(crate) struct Meters<K> {
     meters: BTreeMap<K, Meter>,
+    /// How many there may be before those that owe nothing go.
+    tidy_at: usize,
 }
 
 impl<K: Copy + Ord> Meters<K> {
     pub(crate) fn new() -> Self {
         Self {
             meters: BTreeMap::new(),
+            tidy_at: TIDY,
         }
     }
 
@@ -49,7 +56,7 @@ impl<K: Copy + Ord> Meters<K> {
     }
 
     pub(crate) fn take(&mut self, now: Duration, key: K, period: Duration) {
-        if self.meters.len() >= MAX_METERS && !self.meters.contains_key(&key) {
+        if self.meters.len() >= self.tidy_at && !self.meters.contains_key(&key) {
             self.make_room(now);
         }
         self.meters.entry(key).or_default().take(now, period);
@@ -72,6 +79,7 @@ impl<K: Copy + Ord> Meters<K> {
             let least = least.map(|(key, _)| *key);
             least.and_then(|key| self.meters.remove(&key));
         }
+        self.tidy_at = (self.meters.len() + TIDY).min(MAX_METERS);
     }
 
     pub(crate) fn check(&self) -> Result<(), &'static str> {

@@ -103,7 +103,7 @@ impl Node {
         };
         match self.take(now, from, id.topic, piece) {
             Ok(true) => {
-                if self.stores.has_holes() {
+                if self.stores.has_hole(id.topic, id.origin) {
                     self.mend_later(now);
                 }
                 Verdict::New

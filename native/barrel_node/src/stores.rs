@@ -407,7 +407,19 @@ impl Stores {
             .min()
     }
 
-    /// Whether operations are missing before others.
+    /// Whether operations of that origin are missing before others of it.
+    pub(crate) fn has_hole(&self, topic: Topic, origin: NodeId) -> bool {
+        match topic {
+            Topic::DIRECTORY => self
+                .directory
+                .as_ref()
+                .is_some_and(|log| log.has_hole(origin)),
+            Topic::REGISTRY => self.registry.has_hole(origin),
+            map => self.maps.get(&map).is_some_and(|map| map.stats().holes > 0),
+        }
+    }
+
+    /// Whether operations of anybody are missing before others.
     pub(crate) fn has_holes(&self) -> bool {
         let log = |log: &Registry| log.stats().with_holes > 0;
         self.directory.as_ref().is_some_and(log)

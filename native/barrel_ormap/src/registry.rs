@@ -137,6 +137,12 @@ impl Registry {
         }
     }
 
+    /// Whether operations of that origin are missing before others.
+    pub fn has_hole(&self, origin: OriginKey) -> bool {
+        let slot = self.slots.slot(origin);
+        slot.is_some_and(|slot| !slot.cloud().is_empty())
+    }
+
     /// What to tell the reader next.
     #[must_use]
     pub fn poll_change(&mut self) -> Option<Change> {

@@ -109,6 +109,10 @@ pub fn number(id: NodeId) -> Option<NodeNo> {
     (self::id(node) == id).then_some(node)
 }
 
+fn first(id: &NodeId) -> &[u8; 8] {
+    id.0.first_chunk().unwrap_or(&[0; 8])
+}
+
 pub(crate) fn short(key: &PublicKey) -> NodeId {
     let mut id = [0; 16];
     id.copy_from_slice(&key[..16]);
@@ -264,6 +268,10 @@ impl Machine for SimNode {
                     .for_each(|part| hash.bytes(part));
                 hash.value() as u64
             }
+            node::Event::PeerUp(peer) => mix(u64::from_le_bytes(*first(peer)) ^ 1),
+            node::Event::PeerDown { peer, .. } => mix(u64::from_le_bytes(*first(peer)) ^ 2),
+            node::Event::NodeUp { node, .. } => mix(u64::from_le_bytes(*first(node)) ^ 3),
+            node::Event::NodeDown { node, .. } => mix(u64::from_le_bytes(*first(node)) ^ 4),
             other => {
                 let mut hash = LogHash::default();
                 hash.bytes(format!("{other:?}").as_bytes());

@@ -150,7 +150,7 @@ pub const ALL: &[Scenario] = &[
         rows: &["P1", "P2", "P3", "P4"],
         nodes: 10_000,
         reduced: 1000,
-        besides: 10_000,
+        besides: 1000,
         whole: broadcast::run::<SimNode>,
         bare: Some(broadcast::run::<Overlay>),
     },
