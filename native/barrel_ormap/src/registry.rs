@@ -3,6 +3,7 @@
 //! The registry: each origin writes its own log, and everybody has all.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::digest::Digest;
 use crate::hlc::Hlc;
@@ -54,6 +55,8 @@ pub struct Registry {
     clash: Option<u64>,
     /// Origins that are not shown.
     absent: BTreeMap<OriginKey, Absence>,
+    /// Nothing is due about any of them before.
+    absent_at: Option<Duration>,
     departed: Departed,
     doubts: BTreeMap<OriginKey, Doubt>,
     changes: Changes,
@@ -107,6 +110,7 @@ impl Registry {
             announced: 0,
             clash: None,
             absent: BTreeMap::new(),
+            absent_at: None,
             departed: Departed::default(),
             doubts: BTreeMap::new(),
             changes: Changes::default(),

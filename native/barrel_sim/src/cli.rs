@@ -132,18 +132,18 @@ impl Request {
         let seeds = self.seeds.unwrap_or(if self.table { 3 } else { 1 });
         let mut jobs = Vec::new();
         for scenario in scenarios::ALL.iter().filter(is_wanted) {
-            let nodes = if self.reduced {
-                scenario.reduced
-            } else {
-                scenario.nodes
+            let nodes = |seed| match (self.nodes, self.reduced, scenario.further) {
+                (Some(nodes), _, _) => nodes,
+                (None, true, _) => scenario.reduced,
+                (None, false, further) if further > 0 && seed > first => further,
+                (None, false, _) => scenario.nodes,
             };
-            let nodes = self.nodes.unwrap_or(nodes);
-            let kind = self.kind.unwrap_or_else(|| scenario.kind(nodes));
+            let kind = self.kind.unwrap_or_else(|| scenario.kind(nodes(first)));
             let mut job = |nodes, seed, kind| {
                 let plan = Plan { nodes, seed, kind };
                 jobs.push(Job { scenario, plan });
             };
-            (first..first + seeds).for_each(|seed| job(nodes, seed, kind));
+            (first..first + seeds).for_each(|seed| job(nodes(seed), seed, kind));
             // the bare ones speak for the whole ones only if those do the same
             if self.table && kind == Kind::Bare && self.kind.is_none() {
                 let whole = if self.reduced {

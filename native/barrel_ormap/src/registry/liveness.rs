@@ -43,6 +43,7 @@ impl Registry {
             self.changes.push_all(origin, slot.share(), false);
         }
         let (since, phase) = (now, Phase::Hidden);
+        self.look_at(Absence { since, phase });
         self.absent.insert(origin, Absence { since, phase });
         self.bound_changes();
     }
@@ -109,6 +110,9 @@ impl Registry {
 
     /// Gives up who was unreachable for too long.
     pub fn handle_timeout(&mut self, now: Duration) {
+        if self.absent_at.is_none_or(|at| now < at) {
+            return;
+        }
         let (quiet_after, give_up_after) = self.patience();
         let due: Vec<(OriginKey, Phase, Duration)> = self
             .absent
@@ -123,18 +127,30 @@ impl Registry {
                 self.give_up(origin);
             }
         }
+        let absent = self.absent.values();
+        self.absent_at = absent.filter_map(|absence| self.due_at(*absence)).min();
     }
 
-    /// When [`Registry::handle_timeout`] has something to do.
+    /// When [`Registry::handle_timeout`] may have something to do. It is asked for after each
+    /// message, so nothing is searched for here.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
+        self.absent_at
+    }
+
+    fn due_at(&self, absence: Absence) -> Option<Duration> {
         let (quiet_after, give_up_after) = self.patience();
-        let due = |absence: &Absence| match absence.phase {
+        match absence.phase {
             Phase::Hidden => Some(absence.since.saturating_add(quiet_after)),
             Phase::Quiet => Some(absence.since.saturating_add(give_up_after)),
             Phase::GivenUp => None,
-        };
-        self.absent.values().filter_map(due).min()
+        }
+    }
+
+    /// Something is to be done about this absence, sooner or later.
+    fn look_at(&mut self, absence: Absence) {
+        let due = [self.absent_at, self.due_at(absence)];
+        self.absent_at = due.into_iter().flatten().min();
     }
 
     /// Whether others are told of the origin's log.
@@ -154,6 +170,7 @@ impl Registry {
                 ..*absence
             };
             *absence = spoken_of;
+            self.look_at(spoken_of);
         }
     }
 

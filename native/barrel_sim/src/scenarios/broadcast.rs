@@ -17,8 +17,8 @@ const WARM_UP: u64 = 10;
 /// Broadcasts that are measured.
 const MEASURED: u64 = 20;
 
-/// How long each is watched.
-const WATCH: Duration = Duration::from_secs(4);
+/// How long each is watched: the longest T1 twice.
+const WATCH: Duration = Duration::from_secs(2);
 
 /// Who sends.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -200,7 +200,7 @@ pub(super) fn burst<S: Subject>(plan: Plan, worlds: &Worlds<S>) -> Findings {
         });
         world.run_until(begun.after(Duration::from_secs(1) / plan.nodes * (*node + 1)));
     }
-    world.run_until(begun.after(WATCH * 2));
+    world.run_until(begun.after(WATCH * 4));
     let mut heard: BTreeMap<u64, usize> = BTreeMap::new();
     for one in world.take_happened() {
         if let Some(heard_of) = S::heard(&one.event) {

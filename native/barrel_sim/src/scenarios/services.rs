@@ -17,7 +17,7 @@ const SERVICES: u64 = 100;
 
 /// Entries of all replicas together, at most: more take minutes and many gigabytes. The hundred million of a thousand
 /// nodes with a hundred services each were run once by raising this, in six gigabytes.
-const MOST_COPIES: u64 = 10_000_000;
+const MOST_COPIES: u64 = 4_000_000;
 
 /// What is registered in one turn: a name service reads that many messages before it asks for more.
 const TURN: u32 = 50;
