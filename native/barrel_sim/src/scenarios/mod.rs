@@ -254,8 +254,8 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "members",
         rows: &["M2"],
-        nodes: 300,
-        further: 0,
+        nodes: 1000,
+        further: 300,
         reduced: 100,
         besides: 0,
         whole: |plan, _| members::run(plan),
@@ -264,8 +264,8 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "registry",
         rows: &["C3", "P6", "P8"],
-        nodes: 300,
-        further: 100,
+        nodes: 100,
+        further: 0,
         reduced: 60,
         besides: 0,
         whole: |plan, _| registry::run(plan),
