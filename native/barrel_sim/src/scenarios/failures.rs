@@ -194,7 +194,7 @@ fn component_limit(profile: Profile) -> Limit {
 
 /// Of a few hundred survivors each link that is switched meanwhile counts.
 fn second_limit(plan: Plan) -> Limit {
-    Limit::AtMost(if plan.nodes >= 5000 { 0.01 } else { 0.03 })
+    Limit::AtMost(if plan.nodes >= 5000 { 0.01 } else { 0.05 })
 }
 
 fn reliability_limit(profile: Profile, percent: u32) -> Limit {
