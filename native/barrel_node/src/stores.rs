@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use barrel_members::Members;
+use barrel_members::{Members, Status};
 use barrel_ormap::delta::MAX_CHUNK;
 use barrel_ormap::{Clock, Delta, Hlc, LwwMap, MapDelta, Pair, Registry, Removes, Summary, Want};
 use barrel_plumtree::{IdCache, Seen};
@@ -576,6 +576,12 @@ impl Seen<MessageId> for Library<'_> {
             Some(map) => map.covers_all(id.origin, id.incarnation, from, id.seq),
             None => self.stores.cache.seen(id),
         }
+    }
+
+    /// That a member is gone, or has left: a death tears the tree that is to tell it.
+    fn is_urgent(&self, id: &MessageId) -> bool {
+        let status = || claim_of(id).map(|claim| claim.status);
+        id.topic == Topic::CLAIMS && status().is_some_and(|status| status >= Status::Unreachable)
     }
 
     fn body(&self, id: &MessageId) -> Option<Bytes> {

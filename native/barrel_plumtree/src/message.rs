@@ -16,6 +16,12 @@ pub trait Seen<I> {
     /// The message, for a neighbour that asks for it. `None` when it is not kept any more;
     /// the neighbour then asks another.
     fn body(&self, id: &I) -> Option<Bytes>;
+
+    /// Whether a copy too many costs less than to wait for T1, should the tree be broken: the
+    /// message is small and rare, and somebody waits for it.
+    fn is_urgent(&self, _id: &I) -> bool {
+        false
+    }
 }
 
 /// Between neighbours.

@@ -96,6 +96,8 @@ impl<P: Copy + Ord + Debug, I: Clone + Ord + Debug + Hash> Plumtree<P, I> {
         }
         let wait = if self.config.breaks(Mutant::ImmediateGraft) {
             Duration::ZERO
+        } else if seen.is_urgent(&id) {
+            self.jitter(self.urgent_t1(t1))
         } else {
             self.jitter(t1)
         };
@@ -127,6 +129,13 @@ impl<P: Copy + Ord + Debug, I: Clone + Ord + Debug + Hash> Plumtree<P, I> {
             let id = Some(id);
             self.send(peer, Message::Graft { id, round });
         }
+    }
+
+    /// T1 for what is urgent: two round trips, in which the tree would bring it if its way were as
+    /// short as the announcement's.
+    fn urgent_t1(&self, t1: Duration) -> Duration {
+        let trips = self.rtt().map(|(_, longest)| longest * 2);
+        trips.map_or(t1, |trips| trips.max(self.config.t1_min).min(t1))
     }
 
     /// T1, from what was learnt and the round trips that are known.

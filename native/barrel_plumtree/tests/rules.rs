@@ -455,6 +455,42 @@ fn who_came_off_the_tree_holds_on_to_its_next_links_until_a_message_comes() {
     assert_eq!(one.meet('h'), [send('h', HOLD)]);
 }
 
+/// All that is announced is urgent.
+struct Urgent<'a>(&'a IdCache<u32>);
+
+impl Seen<u32> for Urgent<'_> {
+    fn seen(&self, id: &u32) -> bool {
+        self.0.seen(id)
+    }
+
+    fn body(&self, id: &u32) -> Option<Bytes> {
+        self.0.body(id)
+    }
+
+    fn is_urgent(&self, _id: &u32) -> bool {
+        true
+    }
+}
+
+#[test]
+fn what_is_urgent_is_waited_for_two_round_trips_and_not_for_t1() {
+    for (urgent, least) in [(false, 1000), (true, 200)] {
+        let mut one = One::new(&Config::default(), "ab");
+        one.tree.handle_rtt('a', ms(20));
+        one.tree.handle_rtt('b', ms(100));
+        let told = ihave(&[(1, 2)]);
+        let heard = if urgent {
+            one.tree
+                .handle_message(one.now, 'b', told, &Urgent(&one.cache))
+        } else {
+            one.tree.handle_message(one.now, 'b', told, &one.cache)
+        };
+        assert_eq!(heard, Ok(()));
+        let due = one.tree.poll_timeout().unwrap() - one.now;
+        assert!((ms(least)..=ms(least) * 5 / 4).contains(&due), "{due:?}");
+    }
+}
+
 #[test]
 fn a_link_that_was_pruned_is_no_hold() {
     let mut one = One::new(&Config::default(), "a");

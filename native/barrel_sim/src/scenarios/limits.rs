@@ -5,6 +5,8 @@ const LARGE: u32 = 5000;
 
 /// What the overlay of a size has to reach.
 pub(super) struct Limits {
+    /// Nodes with a full view, in percent.
+    pub(super) full: f64,
     /// The average shortest path.
     pub(super) path: f64,
     /// The longest shortest path.
@@ -23,6 +25,7 @@ impl Limits {
     pub(super) fn of(nodes: u32) -> Self {
         if nodes >= LARGE {
             Self {
+                full: 99.5,
                 path: 6.45,
                 hops: 10.0,
                 clustering: 0.001,
@@ -34,6 +37,8 @@ impl Limits {
             // paths shrink with the logarithm, and clustering grows as the nodes become fewer:
             // a random graph of degree five has 4 / nodes
             Self {
+                // where all others are full nobody has a place for the last one
+                full: (100.0 - 100.0 / f64::from(nodes)).min(99.5),
                 // seen: 0.725 for each natural logarithm
                 path: 6.45 - 0.72 * (10_000.0 / f64::from(nodes)).ln(),
                 hops: 8.0,

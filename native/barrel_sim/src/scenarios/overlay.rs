@@ -52,7 +52,7 @@ fn settled<S: Subject>(world: &World<S>, plan: Plan, findings: &mut Findings) {
         "H2",
         "full active views, %",
         100.0 * full as f64 / graph.len() as f64,
-        Limit::AtLeast(99.5),
+        Limit::AtLeast(limits.full),
     );
     findings.note(
         "H3",

@@ -1,6 +1,7 @@
 //! A thousand nodes join at once through three seeds (H14).
 
 use super::base::{self, CYCLE};
+use super::limits::Limits;
 use super::{Plan, Profile};
 use crate::measure::Graph;
 use crate::report::{Findings, Limit};
@@ -23,12 +24,13 @@ pub(super) fn run<S: Subject>(plan: Plan) -> Findings {
     for node in SEEDS..plan.nodes {
         base::join(&mut world, node, node % SEEDS);
     }
+    let enough = Limits::of(plan.nodes).full;
     let mut full_after = f64::NAN;
     for cycle in 1..=CYCLES {
         base::run(&mut world, CYCLE);
         let degrees = Graph::of(&world).degrees();
         let full = degrees.iter().filter(|degree| **degree >= 5).count();
-        if full_after.is_nan() && full * 1000 >= degrees.len() * 995 {
+        if full_after.is_nan() && 100.0 * full as f64 >= enough * degrees.len() as f64 {
             full_after = f64::from(cycle);
         }
     }
@@ -41,7 +43,7 @@ pub(super) fn run<S: Subject>(plan: Plan) -> Findings {
     );
     findings.note(
         "H14",
-        "storm: cycles until 99.5 % of the views are full",
+        format!("storm: cycles until {enough} % of the views are full"),
         full_after,
         Limit::AtMost(f64::from(CYCLES)),
     );
